@@ -1,0 +1,55 @@
+# Every recipe bootstraps what it needs: nothing is assumed but make and a Python 3.11+.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+DISTRIBUTIONS := schemas services/core services/runtime services/controller services/combiner services/api services/auditor clientsdk deploy/local
+CODE := schemas services clientsdk deploy tests examples benchmarks tools
+READY := $(VENV)/.ready
+
+.PHONY: help demo up down test unit check fix schemas docs requirements chaos bench clean
+.DEFAULT_GOAL := help
+
+help:  ## show this list
+	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 16
+
+$(READY): requirements/bootstrap.txt requirements/dev.txt $(addsuffix /pyproject.toml,$(DISTRIBUTIONS))
+	@$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "fedbus needs Python 3.11 or newer, and $(PYTHON) is %d.%d; say make PYTHON=/path/to/python3.11" % sys.version_info[:2])'
+	@test -d $(VENV) || echo "First run: installing into $(VENV) (about 100 MB to download, 800 MB on disk, one to two minutes)."
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/bootstrap.txt
+	@VIRTUAL_ENV=$(VENV) $(BIN)/uv pip install --quiet --require-hashes -r requirements/dev.txt
+	@VIRTUAL_ENV=$(VENV) $(BIN)/uv pip install --quiet --no-deps --no-build-isolation $(addprefix -e ./,$(DISTRIBUTIONS))
+	@touch $@
+
+demo: $(READY)  ## train one model over five clients, kill a combiner on the way, verify and replay the log
+	@$(BIN)/fedbus demo
+
+up: $(READY)  ## start the local stack and leave it running
+	@$(BIN)/fedbus up
+
+down: $(READY)  ## stop it
+	@$(BIN)/fedbus down
+
+test: $(READY)  ## every test but the long chaos runs
+	@$(BIN)/python -m pytest -q
+
+unit: $(READY)  ## the tests that need no server
+	@$(BIN)/python -m pytest -q tests/unit tests/property tests/tidy
+
+check: $(READY)  ## format, lint, types, import rules, schemas and docs up to date
+	@$(BIN)/ruff format --check $(CODE)
+	@$(BIN)/ruff check $(CODE)
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports
+	@$(BIN)/codespell
+	@$(BIN)/vulture
+
+fix: $(READY)  ## format and mend what ruff can mend
+	@$(BIN)/ruff format $(CODE)
+	@$(BIN)/ruff check --fix $(CODE)
+
+requirements:  ## compile the pinned requirements again
+	@for f in bootstrap dev; do $(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --no-annotate requirements/$$f.in -o requirements/$$f.txt; done
+
+clean:  ## remove the virtual environment and the caches
+	rm -rf $(VENV) .mypy_cache .ruff_cache .hypothesis .import_linter_cache

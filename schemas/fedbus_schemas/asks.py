@@ -1,0 +1,129 @@
+"""The requests a client makes over the bus, and their answers.
+
+Each is a NATS request on `fl.<project>.ask.<device>.<verb>`; the server attests who sent it. Every answer
+is an `Answer`: either the verb's own result or a refusal.
+"""
+
+from typing import Annotated, Literal
+
+from pydantic import AwareDatetime, Field, StringConstraints
+
+from fedbus_schemas.ids import (
+    AttemptNumber,
+    ClientId,
+    PublicKey,
+    RoundNumber,
+    SessionId,
+    Sha256,
+    Signature,
+)
+from fedbus_schemas.models import BlobRef
+from fedbus_schemas.refusals import Refusal
+from fedbus_schemas.tasks import Receipt, SignedMail
+from fedbus_schemas.wire import Message
+
+VERBS = ("hello", "beat", "sync", "grant", "submit", "report")
+PENDING_MAX = 64
+
+
+class Hello(Message):
+    """Who I am: my name for people, and the key that signs my manifests.
+
+    `proof` is the payload key's signature over the device key (`signing.HELLO`): it shows that the
+    sender holds both.
+    """
+
+    name: Annotated[str, StringConstraints(max_length=128)]
+    key: PublicKey
+    proof: Signature
+    sdk: Annotated[str, StringConstraints(max_length=64)]
+
+
+class Welcome(Message):
+    """The client's pseudonym, which its manifests carry, and how often to send a heartbeat."""
+
+    client: ClientId
+    beat_s: Annotated[float, Field(gt=0)]
+
+
+class Beat(Message):
+    """I am here. Sent every `beat_s` seconds."""
+
+
+class PendingUpdate(Message):
+    """An update the client still keeps because it has heard no receipt for it."""
+
+    session: SessionId
+    round: RoundNumber
+    attempt: AttemptNumber
+    update: Sha256
+
+
+class Sync(Message):
+    """What is open for me, and what became of these?"""
+
+    pending: Annotated[tuple[PendingUpdate, ...], Field(max_length=PENDING_MAX)] = ()
+
+
+class SessionReceipt(Receipt):
+    """A receipt with the session it belongs to."""
+
+    session: SessionId
+
+
+class Synced(Message):
+    """The client's mail of every session, and receipts for what it asked about.
+
+    A pending update without a receipt is still open: the client sends it again.
+    """
+
+    mail: tuple[SignedMail, ...] = ()
+    receipts: tuple[SessionReceipt, ...] = ()
+
+
+class GrantRequest(Message):
+    """May I fetch this model, or upload this update?"""
+
+    purpose: Literal["download", "upload"]
+    session: SessionId
+    round: RoundNumber
+    attempt: AttemptNumber = 1
+    blob: BlobRef
+
+
+class Grant(Message):
+    """A presigned request to the object store, valid until `expires`. Send exactly these headers.
+
+    `exists` says that the blob is there already: nothing is to be uploaded.
+    """
+
+    method: Literal["GET", "PUT"]
+    url: str
+    headers: dict[str, str] = {}
+    expires: AwareDatetime
+    exists: bool = False
+
+
+class Stored(Message):
+    """The update is kept and counts at most once. Whether it is counted, the receipt says later."""
+
+    session: SessionId
+    round: RoundNumber
+    attempt: AttemptNumber
+    sequence: Annotated[int, Field(ge=1)]
+    update: Sha256
+
+
+class Noted(Message):
+    """Taken in; there is nothing more to say."""
+
+
+class Answer(Message):
+    """The answer to any ask: exactly one field is set."""
+
+    welcome: Welcome | None = None
+    synced: Synced | None = None
+    grant: Grant | None = None
+    stored: Stored | None = None
+    noted: Noted | None = None
+    refusal: Refusal | None = None

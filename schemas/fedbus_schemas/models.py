@@ -1,0 +1,29 @@
+"""References to blobs. Bytes go through the object store; what travels is the SHA-256 that names them."""
+
+from typing import Annotated
+
+from pydantic import Field
+
+from fedbus_schemas.ids import Sha256
+from fedbus_schemas.wire import Message
+
+TENSORS_MAX = 16_384
+
+
+class BlobRef(Message):
+    """An immutable blob: its SHA-256 and its length in bytes."""
+
+    digest: Sha256
+    size: Annotated[int, Field(ge=0)]
+
+
+class ModelRef(BlobRef):
+    """A model (a safetensors file), with what a combiner needs to take updates to it.
+
+    `layout` is the SHA-256 over names, element types and shapes. `exponents` are the e of
+    research "exact sums": one per tensor in name order, fixed by this model's values, so that
+    everyone who folds updates to it uses the same grid.
+    """
+
+    layout: Sha256
+    exponents: Annotated[tuple[int, ...], Field(max_length=TENSORS_MAX)]

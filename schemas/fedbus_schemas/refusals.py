@@ -1,0 +1,95 @@
+"""Every reason why something is refused, with what it means and what to do about it.
+
+A refusal is a value, not an exception: it is sent back to whoever asked, counted, and shown by the api
+under the same code.
+"""
+
+from enum import StrEnum
+
+from fedbus_schemas.wire import Message
+
+
+class RefusalCode(StrEnum):
+    """The reason codes. The text of each stands in `MEANING`."""
+
+    # What a client sent cannot be read or is not its own to send.
+    UNREADABLE = "unreadable"
+    TOO_LARGE = "too_large"
+    NOT_YOURS = "not_yours"
+    CLIENT_UNKNOWN = "client_unknown"
+    KEY_CHANGED = "key_changed"
+    BAD_SIGNATURE = "bad_signature"
+    # The round does not take it.
+    SESSION_UNKNOWN = "session_unknown"
+    ROUND_UNKNOWN = "round_unknown"
+    ROUND_CLOSED = "round_closed"
+    LATE = "late"
+    NOT_IN_COHORT = "not_in_cohort"
+    EQUIVOCATION = "equivocation"
+    BASE_MISMATCH = "base_mismatch"
+    # The update's content is wrong.
+    WEIGHT_OUT_OF_RANGE = "weight_out_of_range"
+    BLOB_MISSING = "blob_missing"
+    HASH_MISMATCH = "hash_mismatch"
+    SIZE_MISMATCH = "size_mismatch"
+    NOT_FINITE = "not_finite"
+    OUT_OF_RANGE = "out_of_range"
+    SHAPE_MISMATCH = "shape_mismatch"
+    DTYPE_MISMATCH = "dtype_mismatch"
+    TENSOR_MISSING = "tensor_missing"
+    TENSOR_UNKNOWN = "tensor_unknown"
+    # Try again: nothing is wrong with what was sent.
+    RETRY_LATER = "retry_later"
+    # What an operator asked for.
+    NOT_FOUND = "not_found"
+    ALREADY_EXISTS = "already_exists"
+    SESSION_ENDED = "session_ended"
+    NOT_POSSIBLE_NOW = "not_possible_now"
+    INVALID = "invalid"
+    BLOB_NOT_GRANTED = "blob_not_granted"
+
+
+MEANING: dict[RefusalCode, str] = {
+    RefusalCode.UNREADABLE: "The bytes are not a valid message or tensor file; send the documented form.",
+    RefusalCode.TOO_LARGE: "Over a named limit; the detail names it. Send less or raise the setting.",
+    RefusalCode.NOT_YOURS: "The content names another client than the one that sent it.",
+    RefusalCode.CLIENT_UNKNOWN: "No such client here; add it first (`fedbus client add`) or say hello.",
+    RefusalCode.KEY_CHANGED: "This client signed with another key before; add it anew to use a new key.",
+    RefusalCode.BAD_SIGNATURE: "The signature does not fit the content and the client's key.",
+    RefusalCode.SESSION_UNKNOWN: "No session with this id; check the id and the project.",
+    RefusalCode.ROUND_UNKNOWN: "The session has no such round yet; ask for the open tasks again.",
+    RefusalCode.ROUND_CLOSED: "The round or attempt is over; drop the update and take the next task.",
+    RefusalCode.LATE: "Stored, but after the round's cut-off: not counted.",
+    RefusalCode.NOT_IN_COHORT: "The client was not invited to this round.",
+    RefusalCode.EQUIVOCATION: "Another update of this client for this round is stored already; the first one stands.",
+    RefusalCode.BASE_MISMATCH: "The update was made from another model than the round's.",
+    RefusalCode.WEIGHT_OUT_OF_RANGE: "The number of examples must be a whole number within the session's weight_bits.",
+    RefusalCode.BLOB_MISSING: "The update's blob is not in the object store; upload it, then send the manifest.",
+    RefusalCode.HASH_MISMATCH: "The blob's SHA-256 is not the one in the manifest.",
+    RefusalCode.SIZE_MISMATCH: "The blob's length is not the one in the manifest.",
+    RefusalCode.NOT_FINITE: "A tensor holds NaN or infinity; the detail names it.",
+    RefusalCode.OUT_OF_RANGE: "A value lies outside the range that the round's base model allows; the detail names it.",
+    RefusalCode.SHAPE_MISMATCH: "A tensor's shape differs from the base model's.",
+    RefusalCode.DTYPE_MISMATCH: "A tensor's element type differs from the base model's.",
+    RefusalCode.TENSOR_MISSING: "A tensor of the base model is missing from the update.",
+    RefusalCode.TENSOR_UNKNOWN: "The update holds a tensor that the base model does not have.",
+    RefusalCode.RETRY_LATER: "A server is away for a moment; send the same message again.",
+    RefusalCode.NOT_FOUND: "There is no such thing under this id.",
+    RefusalCode.ALREADY_EXISTS: "Something else exists under this id.",
+    RefusalCode.SESSION_ENDED: "The session has ended; start a new one from its model.",
+    RefusalCode.NOT_POSSIBLE_NOW: "Not possible in the present state; the detail names the state.",
+    RefusalCode.INVALID: "A field is missing or has an impossible value; the detail names it.",
+    RefusalCode.BLOB_NOT_GRANTED: "The client may fetch only the models of its open tasks.",
+}
+
+
+class Refusal(Message):
+    """A refused request: the code, and what exactly was wrong."""
+
+    code: RefusalCode
+    detail: str = ""
+
+    @property
+    def meaning(self) -> str:
+        """What the code means and what to do."""
+        return MEANING[self.code]

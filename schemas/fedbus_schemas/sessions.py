@@ -1,0 +1,138 @@
+"""A session: its settings, and the commands an operator gives it."""
+
+from enum import StrEnum
+from typing import Annotated, Literal, Self
+
+from pydantic import ConfigDict, Field, StringConstraints, model_validator
+
+from fedbus_schemas.ids import SessionId, Settings
+from fedbus_schemas.models import ModelRef
+from fedbus_schemas.wire import Message
+
+COHORT_SIZE_MAX = 2_000
+ROUNDS_MAX = 100_000
+INLINE_BYTES_MAX = 64 * 1024
+"""The largest blob that may ride inside a message."""
+
+
+class BelowMinimum(StrEnum):
+    """What happens when the attempts of a round are used up below the minimum."""
+
+    WAIT = "wait"
+    FAIL = "fail"
+
+
+class NumbersSettings(Message):
+    """The exact-sum rule's parameters (numerics page, section 1), fixed for the whole session."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    weight_bits: Annotated[int, Field(ge=0, le=29)] = 20
+    cohort_bits: Annotated[int, Field(ge=1, le=20)] = 11
+    growth_bits: Annotated[int, Field(ge=1, le=12)] = 6
+    wide: Annotated[tuple[str, ...], Field(max_length=1024)] = ()
+
+
+class SessionSettings(Message):
+    """All that a session is asked to be. Unknown fields are refused: a typo must not pass silently."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    name: Annotated[str, StringConstraints(max_length=128)] = ""
+    rounds: Annotated[int, Field(ge=1, le=ROUNDS_MAX)] = Field(
+        default=5, description="How many rounds to complete."
+    )
+    invited: Annotated[int, Field(ge=1, le=COHORT_SIZE_MAX)] | None = Field(
+        default=None, description="Clients asked in each round; none = all that are online."
+    )
+    target: Annotated[int, Field(ge=1, le=COHORT_SIZE_MAX)] | None = Field(
+        default=None, description="Close the round at this many updates; none = all invited."
+    )
+    minimum: Annotated[int, Field(ge=1, le=COHORT_SIZE_MAX)] = Field(
+        default=1, description="Valid updates without which a round does not count."
+    )
+    round_timeout_s: Annotated[float, Field(gt=0, le=30 * 86_400)] = Field(
+        default=180.0, description="Seconds from a round's opening to its deadline."
+    )
+    grace_s: Annotated[float, Field(ge=0, le=86_400)] = Field(
+        default=10.0,
+        description="Extra seconds when the deadline fired late because the bus was down.",
+    )
+    attempts_max: Annotated[int, Field(ge=1, le=100)] = Field(
+        default=3, description="Attempts of one round before `below_minimum` decides."
+    )
+    below_minimum: BelowMinimum = Field(
+        default=BelowMinimum.WAIT, description="Wait for more clients, or fail the session."
+    )
+    aggregator: Literal["fedavg"] = "fedavg"
+    numbers: NumbersSettings = NumbersSettings()
+    train: Settings = Field(default={}, description="Handed to every client's train function.")
+    validate_models: bool = Field(
+        default=True, alias="validate", description="Validate each new model."
+    )
+    seed: Annotated[int, Field(ge=0, lt=2**63)] = Field(
+        default=0, description="Fixes the choice of cohorts and the clients' seeds."
+    )
+    batch_size: Annotated[int, Field(ge=1, le=COHORT_SIZE_MAX)] = Field(
+        default=32, description="Updates in one fold item; a round of no more needs no partial."
+    )
+    inline_bytes_max: Annotated[int, Field(ge=0, le=INLINE_BYTES_MAX)] = Field(
+        default=INLINE_BYTES_MAX,
+        description="Models and updates up to this size ride inside messages.",
+    )
+
+    @model_validator(mode="after")
+    def _numbers_agree(self) -> Self:
+        if self.invited is not None and self.target is not None and self.target > self.invited:
+            raise ValueError(f"target {self.target} is above invited {self.invited}")
+        ceiling = self.target or self.invited
+        if ceiling is not None and self.minimum > ceiling:
+            raise ValueError(
+                f"minimum {self.minimum} is above {ceiling}, the most a round can close with"
+            )
+        if (self.invited or COHORT_SIZE_MAX) > 2**self.numbers.cohort_bits:
+            raise ValueError(
+                f"cohort_bits {self.numbers.cohort_bits} is too small for {self.invited or COHORT_SIZE_MAX} updates"
+            )
+        return self
+
+
+class StartSession(Message):
+    """Begin a session from a model that lies in the object store."""
+
+    kind: Literal["start"] = "start"
+    session: SessionId
+    settings: SessionSettings
+    model: ModelRef
+
+
+class PauseSession(Message):
+    """Finish the open round, then open no further one."""
+
+    kind: Literal["pause"] = "pause"
+
+
+class ResumeSession(Message):
+    """Go on after a pause."""
+
+    kind: Literal["resume"] = "resume"
+
+
+class StopSession(Message):
+    """End the session now; the open round is given up."""
+
+    kind: Literal["stop"] = "stop"
+    reason: Annotated[str, StringConstraints(max_length=512)] = "stopped by an operator"
+
+
+class ExtendSession(Message):
+    """Add rounds to a session, also to one that has completed all it had."""
+
+    kind: Literal["extend"] = "extend"
+    rounds: Annotated[int, Field(ge=1, le=ROUNDS_MAX)]
+
+
+Command = Annotated[
+    StartSession | PauseSession | ResumeSession | StopSession | ExtendSession,
+    Field(discriminator="kind"),
+]

@@ -1,0 +1,142 @@
+"""Every subject on the bus, here only. `fl.<project>.` comes first; names carry no product name."""
+
+from fedbus_schemas.ids import AttemptNumber, ClientId, DeviceKey, ProjectId, RoundNumber, SessionId
+
+ROOT = "fl"
+
+# What streams hold ("*" stands for the project).
+ALL_EVENTS = "fl.*.evt.*"
+ALL_INPUTS = "fl.*.in.*.*"
+ALL_SCHEDULES = "fl.*.sched.*"
+ALL_MAIL = "fl.*.mbox.*.*"
+ALL_UPDATES = "fl.*.upd.*.*.*.*"
+ALL_WORK = "fl.*.work.*.*"
+ALL_HEADS = "fl.*.head.*.*"
+ALL_NOTES = "fl.*.note.>"
+ALL_TELEMETRY = "fl.*.tel.>"
+ALL_RECORDS = "fl.*.reg.*.*"
+ALL_DEAD = "fl.*.dead.*.>"
+# What crosses between the accounts.
+ALL_ASKS = "fl.*.ask.*.*"
+ALL_TASKS = "fl.*.task.*.*"
+# Requests among services.
+ALL_NOTICES = "fl.*.notice.*"
+
+
+def event(project: ProjectId, session: SessionId) -> str:
+    """A session's log."""
+    return f"fl.{project}.evt.{session}"
+
+
+def live_event(project: ProjectId, session: SessionId = "*") -> str:
+    """What EVENTS republishes after an entry is stored; the only place to listen live."""
+    return f"fl.{project}.live.evt.{session}"
+
+
+def command(project: ProjectId, session: SessionId) -> str:
+    """An operator's command to a session."""
+    return f"fl.{project}.in.{session}.command"
+
+
+def result(project: ProjectId, session: SessionId) -> str:
+    """A finish item's result."""
+    return f"fl.{project}.in.{session}.result"
+
+
+def deadline(project: ProjectId, session: SessionId) -> str:
+    """Where a fired deadline arrives."""
+    return f"fl.{project}.in.{session}.deadline"
+
+
+def schedule(project: ProjectId, session: SessionId) -> str:
+    """Where a session's one pending deadline lies. No consumer filter may cover it: an ack deletes it."""
+    return f"fl.{project}.sched.{session}"
+
+
+def notice(project: ProjectId, session: SessionId) -> str:
+    """A request from a combiner to the controllers: look at this session now."""
+    return f"fl.{project}.notice.{session}"
+
+
+def mail(project: ProjectId, device: DeviceKey, session: SessionId = "*") -> str:
+    """A client's mailbox for one session."""
+    return f"fl.{project}.mbox.{device}.{session}"
+
+
+def task(project: ProjectId, device: DeviceKey, session: SessionId = "*") -> str:
+    """Where the client hears its mail live."""
+    return f"fl.{project}.task.{device}.{session}"
+
+
+def update(
+    project: ProjectId,
+    session: SessionId,
+    round_number: RoundNumber | str,
+    client: ClientId,
+    attempt: AttemptNumber | str,
+) -> str:
+    """One client's one update for one attempt of a round."""
+    return f"fl.{project}.upd.{session}.{round_number}.{client}.{attempt}"
+
+
+def live_update(project: ProjectId, session: SessionId = "*") -> str:
+    """What UPDATES republishes after an update is stored."""
+    return f"fl.{project}.live.upd.{session}.>"
+
+
+def work(project: ProjectId, session: SessionId, kind: str) -> str:
+    """A work item; `kind` is fold or finish."""
+    return f"fl.{project}.work.{session}.{kind}"
+
+
+def head(project: ProjectId, session: SessionId, number: int | str) -> str:
+    """A signed head of a session's chain."""
+    return f"fl.{project}.head.{session}.{number}"
+
+
+def refusal_note(project: ProjectId, client: ClientId | DeviceKey, code: str) -> str:
+    """A note that something of a client's was refused."""
+    return f"fl.{project}.note.refusal.{client}.{code}"
+
+
+def validation(
+    project: ProjectId, client: ClientId, session: SessionId, round_number: int | str
+) -> str:
+    """A client's validation report of the model a round made."""
+    return f"fl.{project}.tel.{client}.validation.{session}.{round_number}"
+
+
+def live_telemetry(project: ProjectId) -> str:
+    """What TELEMETRY republishes after a message is stored."""
+    return f"fl.{project}.live.tel.>"
+
+
+def client_record(project: ProjectId, device: DeviceKey = "*") -> str:
+    """A client's registry record."""
+    return f"fl.{project}.reg.client.{device}"
+
+
+def model_record(project: ProjectId, digest: str = "*") -> str:
+    """An uploaded model's registry record."""
+    return f"fl.{project}.reg.model.{digest}"
+
+
+def live_record(project: ProjectId = "*") -> str:
+    """What REGISTRY republishes after a record is stored."""
+    return f"fl.{project}.live.reg.>"
+
+
+def ask(project: ProjectId, device: DeviceKey, verb: str) -> str:
+    """A client's request to the services."""
+    return f"fl.{project}.ask.{device}.{verb}"
+
+
+def dead(stream: str, subject: str) -> str:
+    """Where a message goes that nobody could handle; keeps its project and its old subject."""
+    _, project, rest = subject.split(".", 2)
+    return f"fl.{project}.dead.{stream}.{rest}"
+
+
+def token(subject: str, index: int) -> str:
+    """One token of a subject: 1 is the project, 2 the kind, 3 the session (or device, or client)."""
+    return subject.split(".")[index]

@@ -1,0 +1,71 @@
+"""Work items for the combiners, and what they give back. Items are short and can be done twice."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from fedbus_schemas.events import FinishTimings, RefusedUpdate, RoundClosing, RoundOpened
+from fedbus_schemas.ids import (
+    AttemptNumber,
+    ClientId,
+    InstanceName,
+    Metrics,
+    ProjectId,
+    RoundNumber,
+    SessionId,
+)
+from fedbus_schemas.models import BlobRef, ModelRef
+from fedbus_schemas.sessions import SessionSettings
+from fedbus_schemas.wire import Message
+
+
+class FoldItem(Message):
+    """Fold these stored updates into one partial. Partials are a cache, never the truth."""
+
+    kind: Literal["fold"] = "fold"
+    project: ProjectId
+    session: SessionId
+    round: RoundNumber
+    attempt: AttemptNumber
+    clients: tuple[ClientId, ...]
+
+
+class FinishItem(Message):
+    """Make the round's model from what UPDATES holds up to the cut-off."""
+
+    kind: Literal["finish"] = "finish"
+    project: ProjectId
+    session: SessionId
+    settings: SessionSettings
+    opened: RoundOpened
+    closing: RoundClosing
+
+
+WorkItem = Annotated[FoldItem | FinishItem, Field(discriminator="kind")]
+
+
+class PartialRecord(Message):
+    """A partial that lies in the object store: whom it holds, whom it refused, who made it."""
+
+    clients: tuple[ClientId, ...]
+    refused: tuple[RefusedUpdate, ...] = ()
+    blob: BlobRef
+    worker: InstanceName
+
+
+class FinishResult(Message):
+    """What a finish item found. `model` and `included` are unset when no update was valid."""
+
+    kind: Literal["finished"] = "finished"
+    round: RoundNumber
+    attempt: AttemptNumber
+    step: Annotated[int, Field(ge=1)]
+    model: ModelRef | None = None
+    included: BlobRef | None = None
+    counted: tuple[ClientId, ...] = ()
+    weight: Annotated[int, Field(ge=0)] = 0
+    refused: tuple[RefusedUpdate, ...] = ()
+    rule: str
+    metrics: Metrics = {}
+    workers: tuple[InstanceName, ...] = ()
+    timings: FinishTimings = FinishTimings()
