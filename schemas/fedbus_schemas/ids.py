@@ -4,8 +4,6 @@ from typing import Annotated
 
 from pydantic import Field, StringConstraints
 
-TOKEN_PATTERN = r"^[A-Za-z0-9_-]{1,64}$"
-
 ProjectId = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9-]{0,31}$")]
 """A project: the outermost name space of every subject, key and prefix."""
 
@@ -25,7 +23,7 @@ PublicKey = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_-]{43}$")]
 Signature = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_-]{86}$")]
 """An Ed25519 signature (RFC 8032), base64url without padding."""
 
-InstanceName = Annotated[str, StringConstraints(pattern=TOKEN_PATTERN)]
+InstanceName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_-]{1,64}$")]
 """One running process of a service, as `combiner-1`."""
 
 RoundNumber = Annotated[int, Field(ge=1, le=1_000_000)]

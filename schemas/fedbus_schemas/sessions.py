@@ -90,10 +90,10 @@ class SessionSettings(Message):
             raise ValueError(
                 f"minimum {self.minimum} is above {ceiling}, the most a round can close with"
             )
-        if (self.invited or COHORT_SIZE_MAX) > 2**self.numbers.cohort_bits:
-            raise ValueError(
-                f"cohort_bits {self.numbers.cohort_bits} is too small for {self.invited or COHORT_SIZE_MAX} updates"
-            )
+        most = self.invited or COHORT_SIZE_MAX
+        bits = self.numbers.cohort_bits
+        if most > 2**bits:
+            raise ValueError(f"cohort_bits {bits} is too small for {most} updates")
         return self
 
 
