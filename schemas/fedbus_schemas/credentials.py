@@ -1,0 +1,25 @@
+"""The file that lets one client join: where the bus is, its two secret keys, and whom it trusts."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field, StringConstraints
+
+from fedbus_schemas.ids import ProjectId, PublicKey
+from fedbus_schemas.wire import Message
+
+
+class Credentials(Message):
+    """A client's credentials. Kept in a file of mode 0600; whoever holds it is the client.
+
+    `device_seed` (a NATS user seed, `SU…`) proves the identity on the bus; `payload_seed` (32 bytes,
+    base64url) signs what the client says. Two keys, because a hostile server chooses what the first
+    one signs. `trust` holds the keys that may sign this client's mail.
+    """
+
+    version: Literal[1] = 1
+    project: ProjectId
+    name: Annotated[str, StringConstraints(min_length=1, max_length=128)]
+    servers: Annotated[tuple[str, ...], Field(min_length=1)]
+    device_seed: Annotated[str, StringConstraints(pattern=r"^SU[A-Z2-7]{56}$")]
+    payload_seed: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_-]{43}$")]
+    trust: Annotated[tuple[PublicKey, ...], Field(min_length=1)]
