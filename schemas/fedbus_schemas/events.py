@@ -167,12 +167,18 @@ class RoundFailed(Event):
 
 
 class SessionWaiting(Event):
-    """Too few clients are online to open a round; it opens when enough are."""
+    """The next attempt is not opened yet: too few clients are online, or the attempts are used up.
+
+    With `rest` it waits for `look_again` in any case; otherwise it opens as soon as enough are online.
+    """
 
     TYPE: ClassVar[str] = "session.waiting.v1"
     round: RoundNumber
+    attempt: AttemptNumber
     online: Count
     needed: Annotated[int, Field(ge=1)]
+    look_again: AwareDatetime
+    rest: bool = False
 
 
 class SessionPaused(Event):

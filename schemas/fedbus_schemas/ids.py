@@ -27,7 +27,7 @@ InstanceName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_-]{1,64}$"
 """One running process of a service, as `combiner-1`."""
 
 RoundNumber = Annotated[int, Field(ge=1, le=1_000_000)]
-AttemptNumber = Annotated[int, Field(ge=1, le=1_000)]
+AttemptNumber = Annotated[int, Field(ge=1, le=1_000_000)]
 Weight = Annotated[int, Field(ge=0)]
 
 SETTINGS_MAX = 64

@@ -2,7 +2,7 @@
 
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import AwareDatetime, Field
 
 from fedbus_schemas.ids import AttemptNumber, RoundNumber
 from fedbus_schemas.sessions import (
@@ -17,11 +17,15 @@ from fedbus_schemas.work import FinishResult
 
 
 class DeadlineFired(Message):
-    """The scheduled message of a round's deadline, or of a waiting session's next look."""
+    """The scheduled message of a round's deadline, or of a waiting session's next look.
+
+    `due` is the time it was meant for: one that was moved since is told by it, without any clock.
+    """
 
     kind: Literal["deadline"] = "deadline"
     round: RoundNumber
     attempt: AttemptNumber
+    due: AwareDatetime
 
 
 class TargetReached(Message):

@@ -1,0 +1,131 @@
+"""What the world must look like for a state, and which entry asks for which part of it.
+
+An effect says how things should be, not what to change: doing it twice, or after a crash, gives the same.
+Each is made from the newest state, so an old entry performed late cannot undo a newer one.
+"""
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from fedbus_schemas.events import (
+    AnyEvent,
+    RoundClosing,
+    RoundCompleted,
+    RoundFailed,
+    SessionFailed,
+    SessionStopped,
+)
+from fedbus_schemas.inputs import DeadlineFired
+from fedbus_schemas.work import FinishItem
+
+from fedbus_core.rounds.state import RoundPhase, Session, SessionPhase
+
+
+@dataclass(frozen=True, slots=True)
+class KeepLive:
+    """Redis knows the open round: its phase, and at how many stored updates to close it."""
+
+    phase: str
+    round: int
+    attempt: int
+    target: int
+
+
+@dataclass(frozen=True, slots=True)
+class KeepDeadline:
+    """The session's one pending deadline is this (none = there is none)."""
+
+    at: datetime | None
+    message: DeadlineFired | None
+
+
+@dataclass(frozen=True, slots=True)
+class KeepMail:
+    """Every client whom the state concerns has the mail made from it."""
+
+
+@dataclass(frozen=True, slots=True)
+class AskFinish:
+    """The finish item of the open round's closing is in the work queue, or done."""
+
+    item: FinishItem
+    work_id: str
+
+
+@dataclass(frozen=True, slots=True)
+class SignHead:
+    """The chain's head after this entry is signed."""
+
+    number: int
+    entry: str
+
+
+@dataclass(frozen=True, slots=True)
+class Forget:
+    """An attempt is over: its counts and partials may go."""
+
+    round: int
+    attempt: int
+
+
+Effect = KeepLive | KeepDeadline | KeepMail | AskFinish | SignHead | Forget
+
+
+def effects(
+    state: Session, number: int, entry_digest: str, events: tuple[AnyEvent, ...]
+) -> tuple[Effect, ...]:
+    """Give what the entry `number` asks for, as of the newest `state`."""
+    wanted: list[Effect] = []
+    if number == state.mail_number:
+        wanted.append(KeepMail())
+    if any(isinstance(event, RoundClosing) for event in events):
+        wanted += _finish(state)
+    wanted += [_live(state), _deadline(state)]
+    for event in events:
+        if isinstance(event, RoundCompleted | RoundFailed):
+            wanted.append(Forget(event.round, event.attempt))
+    if any(isinstance(event, _HEAD_EVENTS) for event in events):
+        wanted.append(SignHead(number, entry_digest))
+    return tuple(wanted)
+
+
+def everything(state: Session) -> tuple[Effect, ...]:
+    """Give all that the state asks for: after a restart of a server that forgot."""
+    return (KeepMail(), *_finish(state), _live(state), _deadline(state))
+
+
+_HEAD_EVENTS = (RoundCompleted, RoundFailed, SessionStopped, SessionFailed)
+
+
+def _finish(state: Session) -> tuple[AskFinish, ...]:
+    opened = state.round
+    if opened is None or opened.phase is not RoundPhase.CLOSING or opened.closing is None:
+        return ()
+    item = FinishItem(
+        project=state.project,
+        session=state.session,
+        settings=state.settings,
+        opened=opened.opened,
+        closing=opened.closing,
+    )
+    work_id = f"{state.project}.{state.session}.{opened.number}.{opened.attempt}.{opened.step}"
+    return (AskFinish(item, work_id),)
+
+
+def _live(state: Session) -> KeepLive:
+    opened = state.round
+    if opened is None:
+        return KeepLive(state.phase, state.completed + 1, state.next_attempt, 0)
+    # After a closing that found refused updates, as many more are needed to reach the target.
+    target = min(opened.target + len(opened.refused), len(opened.cohort))
+    return KeepLive(opened.phase, opened.number, opened.attempt, target)
+
+
+def _deadline(state: Session) -> KeepDeadline:
+    if state.phase is SessionPhase.WAITING and state.look_again is not None:
+        at, number, attempt = state.look_again, state.completed + 1, state.next_attempt
+    elif state.round is not None:
+        at, number, attempt = state.round.deadline, state.round.number, state.round.attempt
+    else:
+        return KeepDeadline(None, None)
+    return KeepDeadline(at, DeadlineFired(round=number, attempt=attempt, due=at))
