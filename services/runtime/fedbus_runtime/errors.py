@@ -5,6 +5,7 @@ RuntimeFault
 │   ├── BusAway         NATS
 │   ├── RecordsAway     Redis
 │   └── StoreAway       the object store
+├── BusRefused          NATS refused what was asked for what it is; asking again does not help
 ├── NoAnswer            a request got no answer in time, or nobody serves it
 ├── Conflict            a compare-and-set append lost: somebody else appended first
 ├── AlreadyStored       the stream keeps this subject's first message for ever
@@ -34,6 +35,10 @@ class RecordsAway(Away):
 
 class StoreAway(Away):
     """The object store is away, or answered with a server error."""
+
+
+class BusRefused(RuntimeFault):
+    """NATS refused the request itself: too large, not permitted, an impossible setting."""
 
 
 class NoAnswer(RuntimeFault):

@@ -1,0 +1,206 @@
+"""THE loop: take messages on loan, handle them, settle each one; and the same guard for requests.
+
+Messages of one key (a session) go one by one, keys side by side, all within `concurrency`. From the
+moment a message is taken it is kept alive by a heartbeat. A handler ends in one of three ways:
+returning = ack, `Retry` = again later, `Reject` = to the dead letters; a server that is away means again later,
+with a growing wait. Anything else is a bug: it is logged with its traceback and tried again, until the
+consumer's limit of deliveries sends the message to the dead letters too. A message leaves its stream
+only after its copy is stored there.
+"""
+
+import asyncio
+import random
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+
+import structlog
+from fedbus_schemas import subjects
+from fedbus_schemas.streams import Consumer
+
+from fedbus_runtime.errors import Away, BusAway, Reject, Retry, RuntimeFault
+from fedbus_runtime.ports import Clock, Deliveries, Delivery, Request, StoredMessage, Streams
+
+AWAY_WAIT_FIRST_S = 0.2
+AWAY_WAIT_MAX_S = 10.0
+BUG_WAIT_FIRST_S = 0.5
+BUG_WAIT_MAX_S = 30.0
+FETCH_RETRY_WAIT_S = 0.5
+DRAIN_TIMEOUT_S = 10.0
+DETAIL_MAX = 400
+
+DELIVERIES_USED_UP = "deliveries_used_up"
+"""The dead letters' code for a message that nobody could handle and nobody refused."""
+
+Handler = Callable[[StoredMessage], Awaitable[None]]
+
+_log = structlog.get_logger(__name__)
+_chance = random.SystemRandom()
+
+
+async def consume(
+    deliveries: Deliveries,
+    streams: Streams,
+    consumer: Consumer,
+    handler: Handler,
+    clock: Clock,
+    *,
+    concurrency: int,
+    key: Callable[[StoredMessage], str],
+) -> None:
+    """Handle a consumer's messages until cancelled; then take no more and let the running ones finish."""
+    loop = _Loop(deliveries, streams, consumer, handler, clock, concurrency, key)
+    await loop.run()
+
+
+async def answered(
+    handler: Callable[[Request], Awaitable[bytes | None]], request: Request
+) -> bytes | None:
+    """Run a request's handler; what goes wrong is logged and gives no answer: the asker repeats itself."""
+    try:
+        return await handler(request)
+    except RuntimeFault as fault:
+        _log.warning("request.unanswered", subject=request.subject, error=str(fault))
+    except Exception:  # noqa: BLE001  # a bug must not end the service for everybody
+        _log.exception("request.bug", subject=request.subject)
+    return None
+
+
+@dataclass(slots=True)
+class _Turn:
+    """The lock of one key, dropped when nobody wants it any more."""
+
+    lock: asyncio.Lock = field(default_factory=asyncio.Lock)
+    wanted: int = 0
+
+
+@dataclass(slots=True)
+class _Loop:
+    deliveries: Deliveries
+    streams: Streams
+    consumer: Consumer
+    handler: Handler
+    clock: Clock
+    concurrency: int
+    key: Callable[[StoredMessage], str]
+    free: int = 0
+    turns: dict[str, _Turn] = field(default_factory=dict)
+    one_free: asyncio.Event = field(default_factory=asyncio.Event)
+    all_free: asyncio.Event = field(default_factory=asyncio.Event)
+
+    async def run(self) -> None:
+        self.free = self.concurrency
+        self.all_free.set()
+        async with asyncio.TaskGroup() as tasks:
+            try:
+                while True:
+                    await self._take(tasks)
+            finally:
+                await self._drain()
+
+    async def _take(self, tasks: asyncio.TaskGroup) -> None:
+        while self.free == 0:
+            self.one_free.clear()
+            await self.one_free.wait()
+        try:
+            taken = await self.deliveries.fetch(self.consumer, self.free)
+        except BusAway as away:
+            _log.warning("consumer.away", consumer=self.consumer.name, error=str(away))
+            await self.clock.sleep(_chance.uniform(0.0, FETCH_RETRY_WAIT_S))
+            return
+        for delivery in taken:
+            self.free -= 1
+            self.all_free.clear()
+            tasks.create_task(self._handle(delivery))
+
+    async def _drain(self) -> None:
+        try:
+            async with asyncio.timeout(DRAIN_TIMEOUT_S):
+                await self.all_free.wait()
+        except TimeoutError:
+            _log.warning("consumer.drain.timeout", consumer=self.consumer.name)
+
+    async def _handle(self, delivery: Delivery) -> None:
+        key = self.key(delivery.message)
+        turn = self.turns.setdefault(key, _Turn())
+        turn.wanted += 1
+        try:
+            async with asyncio.TaskGroup() as alive:
+                heartbeat = alive.create_task(self._keep(delivery))
+                async with turn.lock:
+                    await self._settle(delivery)
+                heartbeat.cancel()
+        finally:
+            turn.wanted -= 1
+            if turn.wanted == 0:
+                del self.turns[key]
+            self.free += 1
+            self.one_free.set()
+            if self.free == self.concurrency:
+                self.all_free.set()
+
+    async def _keep(self, delivery: Delivery) -> None:
+        while True:
+            await self.clock.sleep(self.consumer.ack_wait.total_seconds() / 4)
+            try:
+                await delivery.working()
+            except BusAway:
+                continue  # the message comes again when this lasts
+
+    async def _settle(self, delivery: Delivery) -> None:
+        """Handle one message and settle it; an unsettled one comes again by itself."""
+        try:
+            outcome = await self._outcome(delivery)
+            if outcome is None:
+                await delivery.ack()
+            elif isinstance(outcome, Retry):
+                await delivery.retry(outcome.after_s)
+            else:
+                await self._bury(delivery, outcome)
+        except Away as away:
+            _log.warning("consumer.unsettled", consumer=self.consumer.name, error=str(away))
+
+    async def _outcome(self, delivery: Delivery) -> Retry | Reject | None:
+        log = _log.bind(
+            consumer=self.consumer.name,
+            subject=delivery.message.subject,
+            sequence=delivery.message.sequence,
+            deliveries=delivery.count,
+        )
+        if delivery.count > self.consumer.deliveries_max:
+            return Reject(DELIVERIES_USED_UP, f"{self.consumer.deliveries_max} deliveries failed")
+        try:
+            await self.handler(delivery.message)
+        except Retry as retry:
+            log.info("consumer.retry", why=str(retry), after_s=retry.after_s)
+            return retry
+        except Reject as reject:
+            return reject
+        except Away as away:
+            log.warning("consumer.retry", why=str(away))
+            return Retry(str(away), _backoff(AWAY_WAIT_FIRST_S, AWAY_WAIT_MAX_S, delivery.count))
+        except Exception as bug:
+            log.exception("consumer.bug")
+            return Retry(repr(bug), _backoff(BUG_WAIT_FIRST_S, BUG_WAIT_MAX_S, delivery.count))
+        return None
+
+    async def _bury(self, delivery: Delivery, reject: Reject) -> None:
+        """Store a copy with the dead letters, then let go of the message."""
+        message = delivery.message
+        subject = subjects.dead(self.consumer.stream, message.subject)
+        headers = {
+            **message.headers,
+            "Dead-Code": reject.code,
+            "Dead-Detail": " ".join(reject.detail.split())[:DETAIL_MAX],
+            "Dead-Sequence": str(message.sequence),
+            "Dead-Deliveries": str(delivery.count),
+        }
+        place = f"{self.consumer.stream}.{self.consumer.name}.{message.sequence}"
+        await self.streams.append(subject, message.data, message_id=place, headers=headers)
+        await delivery.discard()
+        _log.error("consumer.dead", subject=message.subject, code=reject.code, detail=reject.detail)
+
+
+def _backoff(first_s: float, longest_s: float, deliveries: int) -> float:
+    """Double the wait with each delivery, with jitter; the exponent is bounded for huge counts."""
+    longest = min(longest_s, first_s * 2.0 ** min(deliveries - 1, 16))
+    return _chance.uniform(longest / 2, longest)
