@@ -9,6 +9,7 @@ from datetime import datetime
 from typing import Protocol
 
 from fedbus_schemas.ids import AttemptNumber, ClientId, ProjectId, RoundNumber, SessionId, Sha256
+from fedbus_schemas.live import LiveRound as LiveRound
 from fedbus_schemas.streams import Consumer, Stream
 from fedbus_schemas.work import PartialRecord
 
@@ -191,20 +192,6 @@ class RoundKey:
     session: SessionId
     round: RoundNumber
     attempt: AttemptNumber
-
-
-@dataclass(frozen=True, slots=True)
-class LiveRound:
-    """The round state that ingest, grants and the api read. `number` is the log entry it was made from."""
-
-    project: ProjectId
-    session: SessionId
-    number: int
-    phase: str
-    round: RoundNumber
-    attempt: AttemptNumber
-    target: int
-    batch_size: int
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,6 +16,7 @@ from fedbus_schemas.events import (
     SessionStopped,
 )
 from fedbus_schemas.inputs import DeadlineFired
+from fedbus_schemas.live import LiveRound
 from fedbus_schemas.work import FinishItem
 
 from fedbus_core.rounds.state import RoundPhase, Session, SessionPhase
@@ -23,12 +24,9 @@ from fedbus_core.rounds.state import RoundPhase, Session, SessionPhase
 
 @dataclass(frozen=True, slots=True)
 class KeepLive:
-    """Redis knows the open round: its phase, and at how many stored updates to close it."""
+    """Redis knows where the session stands."""
 
-    phase: str
-    round: int
-    attempt: int
-    target: int
+    live: LiveRound
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +78,7 @@ def effects(
         wanted.append(KeepMail())
     if any(isinstance(event, RoundClosing) for event in events):
         wanted += _finish(state)
-    wanted += [_live(state), _deadline(state)]
+    wanted += [KeepLive(live_round(state)), _deadline(state)]
     for event in events:
         if isinstance(event, RoundCompleted | RoundFailed):
             wanted.append(Forget(event.round, event.attempt))
@@ -91,7 +89,7 @@ def effects(
 
 def everything(state: Session) -> tuple[Effect, ...]:
     """Give all that the state asks for: after a restart of a server that forgot."""
-    return (KeepMail(), *_finish(state), _live(state), _deadline(state))
+    return (KeepMail(), *_finish(state), KeepLive(live_round(state)), _deadline(state))
 
 
 _HEAD_EVENTS = (RoundCompleted, RoundFailed, SessionStopped, SessionFailed)
@@ -112,13 +110,30 @@ def _finish(state: Session) -> tuple[AskFinish, ...]:
     return (AskFinish(item, work_id),)
 
 
-def _live(state: Session) -> KeepLive:
+def live_round(state: Session) -> LiveRound:
+    """Give what Redis must hold of a session."""
     opened = state.round
     if opened is None:
-        return KeepLive(state.phase, state.completed + 1, state.next_attempt, 0)
-    # After a closing that found refused updates, as many more are needed to reach the target.
-    target = min(opened.target + len(opened.refused), len(opened.cohort))
-    return KeepLive(opened.phase, opened.number, opened.attempt, target)
+        phase, number, attempt, target = (
+            state.phase.value,
+            state.completed + 1,
+            state.next_attempt,
+            0,
+        )
+    else:
+        phase, number, attempt = opened.phase.value, opened.number, opened.attempt
+        # After a closing that found refused updates, as many more are needed to reach the target.
+        target = min(opened.target + len(opened.refused), len(opened.cohort))
+    return LiveRound(
+        project=state.project,
+        session=state.session,
+        number=state.number,
+        phase=phase,
+        round=number,
+        attempt=attempt,
+        target=target,
+        batch_size=state.settings.batch_size,
+    )
 
 
 def _deadline(state: Session) -> KeepDeadline:
