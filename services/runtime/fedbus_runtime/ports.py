@@ -88,6 +88,9 @@ class Streams(Protocol):
     ) -> list[StoredMessage]:
         """Give the newest message of every subject that matches, none of it above `up_to`, by sequence."""
 
+    async def subjects(self, stream: Stream, subject: str) -> dict[str, int]:
+        """Give the subjects in a stream that match (wildcards allowed), each with its number of messages."""
+
 
 class Deliveries(Protocol):
     """Durable consumers."""
