@@ -1,0 +1,81 @@
+"""Asks until there is an answer: the same message again, with pauses, while servers are away."""
+
+import asyncio
+import logging
+from collections.abc import Callable, Coroutine, Iterator
+from typing import Protocol
+
+from fedbus_schemas.asks import Answer
+from fedbus_schemas.refusals import RefusalCode
+from fedbus_schemas.wire import Message
+
+from fedbus import _backoff
+from fedbus.errors import BusAway, NotPermitted
+from fedbus.options import Options
+
+log = logging.getLogger("fedbus")
+
+PASSING = frozenset({RefusalCode.RETRY_LATER})
+
+
+class Line(Protocol):
+    """The line to the bus. `fedbus._transport.Bus` is the real one."""
+
+    async def serve(
+        self,
+        hear: Callable[[bytes], None],
+        attend: Callable[[], Coroutine[None, None, None]],
+    ) -> None:
+        """Stay connected; run `attend` on each connection; give live mail to `hear`."""
+
+    async def ask(self, verb: str, content: bytes, trace_id: str = "") -> Answer:
+        """Ask once. Raises `BusAway` and `NotPermitted`."""
+
+
+class Asker:
+    """Insists on answers."""
+
+    def __init__(self, line: Line, options: Options) -> None:
+        self._line = line
+        self._options = options
+
+    async def insist(
+        self,
+        verb: str,
+        message: Message | bytes,
+        *,
+        until: float | None = None,
+        trace_id: str = "",
+        passing: frozenset[RefusalCode] = PASSING,
+    ) -> Answer:
+        """Ask until there is an answer that will not pass, at most until then (the loop's clock).
+
+        At the end of the time the last refusal is the answer; without one, raises `BusAway`. Before
+        the first answer of a `hello`, raises `NotPermitted`, since waiting will not help.
+        """
+        content = message if isinstance(message, bytes) else message.to_bytes()
+        last: Answer | None = None
+        pauses = self.pauses()
+        try:
+            async with asyncio.timeout_at(until):
+                while True:
+                    try:
+                        last = await self._line.ask(verb, content, trace_id)
+                    except BusAway as error:
+                        log.debug("%s: %s; asking again", verb, error)
+                    except NotPermitted:
+                        if verb == "hello":
+                            raise
+                    else:
+                        if last.refusal is None or last.refusal.code not in passing:
+                            return last
+                        log.debug("%s: %s; asking again", verb, last.refusal.code)
+                    await asyncio.sleep(next(pauses))
+        except TimeoutError as error:
+            if last is not None:
+                return last
+            raise BusAway(f"no answer to {verb} in the time there was") from error
+
+    def pauses(self) -> Iterator[float]:
+        """Give the pauses between tries."""
+        return _backoff.pauses(self._options.backoff_min_s, self._options.backoff_max_s)

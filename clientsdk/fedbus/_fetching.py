@@ -1,0 +1,83 @@
+"""Gets a task's model: from the message, from here, or from the object store with a grant."""
+
+import asyncio
+import base64
+import hashlib
+import logging
+from collections.abc import Callable
+from functools import partial
+
+from fedbus_schemas.asks import GrantRequest
+from fedbus_schemas.models import BlobRef
+from fedbus_schemas.tasks import ModelToFetch
+
+from fedbus import _threads
+from fedbus._asking import Asker
+from fedbus._blobs import Blobs
+from fedbus._store import Models
+from fedbus.errors import BadModel, StoreAway, refused
+
+log = logging.getLogger("fedbus")
+
+
+class Fetcher:
+    """Fetches models for one job at a time."""
+
+    def __init__(self, asker: Asker, blobs: Blobs, models: Models, *, bytes_max: int) -> None:
+        self._asker = asker
+        self._blobs = blobs
+        self._models = models
+        self._bytes_max = bytes_max
+
+    async def fetch(
+        self,
+        model: ModelToFetch,
+        request: GrantRequest,
+        *,
+        until: float,
+        stop: Callable[[], bool],
+        trace_id: str,
+    ) -> bytes | bytearray:
+        """Give the model's bytes, which are the ones that its digest names.
+
+        Raises `BadModel`, `Refused`, and `Away` when the time is over.
+        """
+        if model.size > self._bytes_max:
+            raise BadModel(f"the model has {model.size} bytes, over model_bytes_max")
+        if model.inline is not None:
+            return _inline(model.inline, model)
+        blob = request.blob
+        data = await _threads.run(lambda: self._models.find(blob), "fedbus-cache")
+        if data is None:
+            data = fetched = await self._download(request, until, stop, trace_id)
+            await _threads.run(lambda: self._models.add(blob, fetched), "fedbus-cache")
+        return data
+
+    async def _download(
+        self, request: GrantRequest, until: float, stop: Callable[[], bool], trace_id: str
+    ) -> bytes | bytearray:
+        pauses = self._asker.pauses()
+        while True:
+            answer = await self._asker.insist("grant", request, until=until, trace_id=trace_id)
+            if answer.refusal is not None:
+                raise refused(answer.refusal)
+            try:
+                if answer.grant is None:
+                    raise StoreAway("the answer to a grant request holds no grant")
+                get = partial(self._blobs.get, answer.grant, request.blob)
+                return await _threads.Stoppable(stop).run(get)
+            except StoreAway as error:
+                if stop() or asyncio.get_running_loop().time() >= until:
+                    raise
+                log.warning("model %s…: %s; trying again", request.blob.digest[:12], error)
+            await asyncio.sleep(next(pauses))
+
+
+def _inline(text: str, blob: BlobRef) -> bytes:
+    try:
+        data = base64.b64decode(text, validate=True)
+    except ValueError as error:
+        raise BadModel("the model in the message is not base64") from error
+    if len(data) != blob.size or hashlib.sha256(data).hexdigest() != blob.digest:
+        raise BadModel("the model in the message is not the one that its digest names")
+    return data

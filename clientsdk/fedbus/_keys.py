@@ -1,0 +1,59 @@
+"""A client's two keys, and whose signature it believes."""
+
+import base64
+
+from Crypto.PublicKey import ECC
+from Crypto.Signature import eddsa
+from fedbus_schemas import nkeys, signing
+from fedbus_schemas.credentials import Credentials
+from fedbus_schemas.tasks import SignedMail
+
+from fedbus.errors import BadCredentials
+
+
+class Keys:
+    """Signs as this client and checks who signed its mail. Holds the secrets; prints none."""
+
+    def __init__(self, credentials: Credentials) -> None:
+        try:
+            payload_seed = signing.decode(credentials.payload_seed)
+            self._device = eddsa.import_private_key(nkeys.raw_seed(credentials.device_seed))
+            self._payload = eddsa.import_private_key(payload_seed)
+        except ValueError as error:
+            raise BadCredentials("a key in the credentials is not an Ed25519 key") from error
+        self.device = nkeys.user_public(self._device.public_key().export_key(format="raw"))
+        self.public = signing.encode(self._payload.public_key().export_key(format="raw"))
+        self._trusted = {key: _public(key) for key in credentials.trust}
+
+    def sign_nonce(self, nonce: str) -> bytes:
+        """Answer the bus's challenge with the device key."""
+        return base64.b64encode(_sign(self._device, nonce.encode()))
+
+    def sign(self, domain: bytes, content: str) -> str:
+        """Sign with the payload key."""
+        return signing.encode(_sign(self._payload, signing.message(domain, content)))
+
+    def trusts(self, signed: SignedMail) -> bool:
+        """Whether somebody of our trust signed exactly this mail."""
+        key = self._trusted.get(signed.key)
+        if key is None:
+            return False
+        try:
+            eddsa.new(key, "rfc8032").verify(
+                signing.message(signing.MAIL, signed.mail), signing.decode(signed.signature)
+            )
+        except ValueError:
+            return False
+        return True
+
+
+def _sign(key: ECC.EccKey, content: bytes) -> bytes:
+    signature: bytes = eddsa.new(key, "rfc8032").sign(content)
+    return signature
+
+
+def _public(text: str) -> ECC.EccKey:
+    try:
+        return eddsa.import_public_key(signing.decode(text))
+    except ValueError as error:
+        raise BadCredentials("a key in `trust` is not an Ed25519 public key") from error

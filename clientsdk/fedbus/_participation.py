@@ -1,0 +1,393 @@
+"""A client while it runs: carries out what the state machine says, on the bus, the store and the functions."""
+
+import asyncio
+import logging
+import threading
+import time
+from collections.abc import Callable, Coroutine
+from functools import partial
+from pathlib import Path
+from typing import TypeVar, assert_never
+
+from fedbus_schemas import signing
+from fedbus_schemas.asks import Beat, GrantRequest, Hello, Sync, Welcome
+from fedbus_schemas.credentials import Credentials
+from fedbus_schemas.models import BlobRef
+from fedbus_schemas.refusals import Refusal, RefusalCode
+from fedbus_schemas.tasks import Mail, SignedMail
+from fedbus_schemas.updates import Timings, ValidationReport
+
+from fedbus import _backoff, _threads, _updates, _work
+from fedbus._asking import Asker, Line
+from fedbus._blobs import Blobs, Stopped
+from fedbus._fetching import Fetcher
+from fedbus._keys import Keys
+from fedbus._mail import NotOurs, open_mail, read_live
+from fedbus._participant import (
+    Action,
+    Cancel,
+    Drop,
+    Job,
+    Note,
+    Participant,
+    Send,
+    Start,
+    Tell,
+    TrainJob,
+    ValidateJob,
+)
+from fedbus._sending import Sender
+from fedbus._store import Kept, KeptInFolder, KeptInMemory, Models
+from fedbus._updates import Update, UpdateKey
+from fedbus._version import __version__
+from fedbus.errors import Away, BusAway, FedbusError, NotPermitted, Refused, refused
+from fedbus.options import Options
+from fedbus.trainer import Settings, Trainer
+
+log = logging.getLogger("fedbus")
+
+T = TypeVar("T")
+
+
+class Participation:
+    """A client while it runs."""
+
+    def __init__(
+        self,
+        trainer: Trainer,
+        options: Options,
+        credentials: Credentials,
+        keys: Keys,
+        line: Line,
+        fail: Callable[[FedbusError], None],
+    ) -> None:
+        self._trainer = trainer
+        self._options = options
+        self._credentials = credentials
+        self._keys = keys
+        self._line = line
+        self._fail = fail
+        self._client = ""
+        self._asker = Asker(line, options)
+        self._blobs = Blobs(options.store_timeout_s)
+        self._kept: Kept = (
+            KeptInMemory()
+            if options.state_dir is None
+            else KeptInFolder(Path(options.state_dir), options.kept_updates_max)
+        )
+        cache = None if options.cache_dir is None else Path(options.cache_dir)
+        self._fetcher = Fetcher(
+            self._asker,
+            self._blobs,
+            Models(cache, options.cached_models_max),
+            bytes_max=options.model_bytes_max,
+        )
+        self._sender = Sender(self._asker, self._blobs, self._kept)
+        self._participant = Participant(
+            kept_max=options.kept_updates_max, validates=trainer.validate is not None
+        )
+        self._compute = _threads.Worker("fedbus-compute")
+        self._cancelled = threading.Event()
+        self._sending: dict[UpdateKey, asyncio.Task[None]] = {}
+        self._open: dict[UpdateKey, tuple[float, str]] = {}
+        self._group: asyncio.TaskGroup | None = None
+
+    async def begin(self, group: asyncio.TaskGroup) -> None:
+        """Bring back what an earlier run kept, then connect."""
+        self._group = group
+        kept = await _threads.run(self._kept.load, "fedbus-state")
+        self._do(self._participant.on_restored(kept))
+        if kept:
+            log.info("%d updates of an earlier run wait for their receipt", len(kept))
+        self._spawn(self._line.serve(self._hear, self._attend))
+
+    def end(self) -> None:
+        """Let everything know that it is over. Waits for nothing."""
+        self._cancelled.set()
+        self._blobs.close()
+
+    # On the bus.
+
+    async def _attend(self) -> None:
+        try:
+            while True:
+                welcome = await self._hello()
+                await self._sync()
+                await self._beat(welcome.beat_s)
+        except (Refused, NotPermitted) as error:
+            self._fail(error)
+
+    async def _hello(self) -> Welcome:
+        keys = self._keys
+        hello = Hello(
+            name=self._credentials.name,
+            key=keys.public,
+            proof=keys.sign(signing.HELLO, keys.device),
+            sdk=f"fedbus-python/{__version__}",
+        )
+        while True:
+            answer = await self._asker.insist("hello", hello)
+            if answer.refusal is not None:
+                raise refused(answer.refusal)
+            if answer.welcome is not None:
+                break
+            await asyncio.sleep(self._options.backoff_max_s)
+        if self._client != answer.welcome.client:
+            self._client = answer.welcome.client
+            log.info(
+                "connected to project %s as %s (%s)",
+                self._credentials.project,
+                self._credentials.name,
+                self._client,
+            )
+        return answer.welcome
+
+    async def _sync(self) -> None:
+        answer = await self._asker.insist("sync", Sync(pending=self._participant.pending()))
+        if answer.synced is None:
+            said = "nothing" if answer.refusal is None else answer.refusal.code
+            log.warning("could not ask for the open tasks: the answer was %s", said)
+            return
+        mail = [one for one in map(self._opened, answer.synced.mail) if one is not None]
+        self._do(self._participant.on_synced(mail, answer.synced.receipts))
+
+    async def _beat(self, beat_s: float) -> None:
+        """Say regularly that we are here; returns when the servers do not know us any more."""
+        loop = asyncio.get_running_loop()
+        sync_at = loop.time() + _backoff.spread(self._options.resync_s)
+        while True:
+            await asyncio.sleep(_backoff.spread(min(beat_s, self._options.resync_s)))
+            if loop.time() >= sync_at:
+                await self._sync()
+                sync_at = loop.time() + _backoff.spread(self._options.resync_s)
+            try:
+                answer = await self._line.ask("beat", Beat().to_bytes())
+            except (BusAway, NotPermitted) as error:
+                log.debug("heartbeat: %s", error)
+                continue
+            if answer.refusal is not None and answer.refusal.code is RefusalCode.CLIENT_UNKNOWN:
+                return
+
+    def _hear(self, data: bytes) -> None:
+        if not self._client:
+            return  # the sync after the welcome brings it again
+        try:
+            signed = read_live(data)
+        except NotOurs as reason:
+            log.warning("dropped a message: %s", reason)
+            return
+        mail = self._opened(signed)
+        if mail is not None:
+            self._do(self._participant.on_mail(mail))
+
+    def _opened(self, signed: SignedMail) -> Mail | None:
+        try:
+            return open_mail(
+                signed,
+                trusts=self._keys.trusts,
+                project=self._credentials.project,
+                device=self._keys.device,
+                client=self._client,
+            )
+        except NotOurs as reason:
+            log.warning("dropped a mail: %s", reason)
+            return None
+
+    # What the state machine asks for.
+
+    def _do(self, actions: list[Action]) -> None:
+        for action in actions:
+            match action:
+                case Start(job):
+                    self._start(job)
+                case Cancel(job):
+                    log.info("%s: the task was withdrawn", job.key)
+                    self._cancelled.set()
+                case Send(update):
+                    self._sending[update.key] = self._spawn(self._send(update))
+                case Drop(key):
+                    self._forget(key)
+                case Tell(report):
+                    self._spawn(self._tell(report))
+                case Note(text, warning):
+                    log.log(logging.WARNING if warning else logging.INFO, "%s", text)
+                case _:
+                    assert_never(action)
+
+    def _start(self, job: Job) -> None:
+        self._cancelled = threading.Event()
+        match job:
+            case TrainJob():
+                self._spawn(self._run_train(job))
+            case ValidateJob():
+                self._spawn(self._run_validate(job))
+            case _:
+                assert_never(job)
+
+    async def _run_train(self, job: TrainJob) -> None:
+        update = None
+        try:
+            update = await self._train(job)
+        except Stopped:
+            log.debug("%s: the download was given up", job.key)
+        except FedbusError as error:
+            _complain(f"{job.key}: no update", error)
+        self._do(self._participant.on_trained(job, update))
+
+    async def _train(self, job: TrainJob) -> Update | None:
+        task, cancelled = job.task, self._cancelled
+        left_s = task.deadline.timestamp() - time.time()
+        # The deadline is the server's clock: a wrong clock here must not end the work at once.
+        until = asyncio.get_running_loop().time() + max(left_s, self._options.patience_s)
+        log.info("%s: training", job.key)
+        started = time.monotonic()
+        data = await self._fetcher.fetch(
+            task.model,
+            GrantRequest(
+                purpose="download",
+                session=job.session,
+                round=task.round,
+                attempt=task.attempt,
+                blob=BlobRef(digest=task.model.digest, size=task.model.size),
+            ),
+            until=until,
+            stop=cancelled.is_set,
+            trace_id=task.trace_id,
+        )
+        settings = Settings(
+            task.settings,
+            seed=task.seed,
+            round=task.round,
+            session=job.session,
+            attempt=task.attempt,
+            deadline=task.deadline,
+            cancelled=cancelled.is_set,
+        )
+        if cancelled.is_set():
+            return None
+        self._open[job.key] = (until, task.trace_id)
+        download_s = time.monotonic() - started
+        return await self._compute.run(partial(self._make, job, data, settings, download_s))
+
+    def _make(
+        self, job: TrainJob, data: bytes | bytearray, settings: Settings, download_s: float
+    ) -> Update | None:
+        """Train, and keep the update so that it survives a restart. In the compute thread."""
+        timed = _work.train(self._trainer.train, data, settings, job.task.weight_max)
+        if timed is None:
+            return None
+        _tell_left_out(job.key, timed.trained.left_out)
+        update = _updates.make(
+            project=self._credentials.project,
+            session=job.session,
+            client=self._client,
+            task=job.task,
+            trained=timed.trained,
+            timings=Timings(download_s=download_s, train_s=timed.train_s),
+            public_key=self._keys.public,
+            sign=self._keys.sign,
+        )
+        try:
+            return self._kept.keep(update)
+        except OSError as error:
+            log.warning("%s: cannot keep the update in the state folder: %s", job.key, error)
+            return update
+
+    async def _run_validate(self, job: ValidateJob) -> None:
+        report = None
+        try:
+            report = await self._validate(job)
+        except FedbusError as error:
+            _complain(f"{job.session} round {job.task.round}: no validation", error)
+        self._do(self._participant.on_validated(job, report))
+
+    async def _validate(self, job: ValidateJob) -> ValidationReport:
+        task, function = job.task, self._trainer.validate
+        assert function is not None, "a validation without a function"
+        until = asyncio.get_running_loop().time() + self._options.patience_s
+        blob = BlobRef(digest=task.model.digest, size=task.model.size)
+        data = await self._fetcher.fetch(
+            task.model,
+            GrantRequest(purpose="download", session=job.session, round=task.round, blob=blob),
+            until=until,
+            stop=self._cancelled.is_set,
+            trace_id=task.trace_id,
+        )
+        settings = Settings(
+            task.settings, round=task.round, session=job.session, cancelled=self._cancelled.is_set
+        )
+        measured = await self._compute.run(partial(_work.validate, function, data, settings))
+        _tell_left_out(f"{job.session} round {task.round}", measured.left_out)
+        return ValidationReport(
+            session=job.session,
+            round=task.round,
+            model=task.model.digest,
+            weight=measured.weight,
+            metrics=measured.metrics,
+        )
+
+    async def _send(self, update: Update) -> None:
+        key = update.key
+        now = asyncio.get_running_loop().time()
+        until, trace_id = self._open.get(key, (0.0, ""))
+        until = max(until, now + self._options.patience_s)
+        try:
+            refusal = await self._sender.send(update, until=until, trace_id=trace_id)
+        except Away as error:
+            log.warning("%s: %s", key, error)
+            outcome = partial(self._participant.on_unsent, key)
+        except OSError as error:
+            gone = Refusal(code=RefusalCode.BLOB_MISSING, detail=f"the kept file: {error}")
+            outcome = partial(self._participant.on_refused, key, gone)
+        else:
+            outcome = (
+                partial(self._participant.on_stored, key)
+                if refusal is None
+                else partial(self._participant.on_refused, key, refusal)
+            )
+        self._sending.pop(key, None)
+        self._do(outcome())
+
+    async def _tell(self, report: ValidationReport) -> None:
+        until = asyncio.get_running_loop().time() + self._options.patience_s
+        try:
+            answer = await self._asker.insist("report", report, until=until)
+        except BusAway as error:
+            log.warning("%s: validation not reported: %s", report.session, error)
+            return
+        if answer.refusal is not None:
+            log.warning("%s: validation refused: %s", report.session, answer.refusal.code)
+
+    def _forget(self, key: UpdateKey) -> None:
+        sending = self._sending.pop(key, None)
+        if sending is not None:
+            sending.cancel()
+        self._open.pop(key, None)
+        try:
+            self._kept.drop(key)
+        except OSError as error:
+            log.warning("%s: cannot remove the kept update: %s", key, error)
+
+    def _spawn(self, work: Coroutine[None, None, T]) -> "asyncio.Task[T]":
+        assert self._group is not None, "not running"
+        return self._group.create_task(work)
+
+
+def _complain(what: str, error: FedbusError) -> None:
+    """Log why there is no result; with the traceback where the user's own function raised."""
+    cause = error.__cause__
+    if isinstance(error, _work.FunctionFailed) and cause is not None and cause.__traceback__:
+        # Without our own frame above the function.
+        log.error(
+            "%s: the function failed: %s",
+            what,
+            error,
+            exc_info=(type(cause), cause, cause.__traceback__.tb_next),
+        )
+    else:
+        log.error("%s: %s", what, error)
+
+
+def _tell_left_out(what: object, names: tuple[str, ...]) -> None:
+    if names:
+        log.warning("%s: left out metrics that are NaN or infinite: %s", what, ", ".join(names))

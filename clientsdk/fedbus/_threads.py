@@ -1,0 +1,87 @@
+"""Work that must not run on the event loop: in daemon threads, so that stopping never waits for it."""
+
+import asyncio
+import queue
+import threading
+from collections.abc import Callable
+from typing import TypeVar
+
+T = TypeVar("T")
+
+
+class Worker:
+    """One daemon thread that runs one call after another. It begins with the first call.
+
+    Always the same thread, because some frameworks keep state by thread.
+    """
+
+    def __init__(self, name: str) -> None:
+        self._calls: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
+        self._thread = threading.Thread(target=self._work, name=name, daemon=True)
+
+    async def run(self, call: Callable[[], T]) -> T:
+        """Run `call` in the thread and give what it returns or raises."""
+        if not self._thread.is_alive():
+            self._thread.start()
+        outcome, done = _carried(call)
+        self._calls.put(outcome)
+        return await done
+
+    def _work(self) -> None:
+        while True:
+            self._calls.get()()
+
+
+async def run(call: Callable[[], T], name: str) -> T:
+    """Run `call` in a thread of its own and give what it returns or raises."""
+    outcome, done = _carried(call)
+    threading.Thread(target=outcome, name=name, daemon=True).start()
+    return await done
+
+
+def _carried(call: Callable[[], T]) -> tuple[Callable[[], None], "asyncio.Future[T]"]:
+    loop = asyncio.get_running_loop()
+    done: asyncio.Future[T] = loop.create_future()
+
+    def settle(result: T | None, error: BaseException | None) -> None:
+        if done.done():  # nobody waits any more
+            return
+        if error is not None:
+            done.set_exception(error)
+        else:
+            done.set_result(result)  # type: ignore[arg-type]  # None only where T is None
+
+    def outcome() -> None:
+        result: T | None = None
+        error: BaseException | None = None
+        try:
+            result = call()
+        except StopIteration as stop:
+            error = RuntimeError("the function raised StopIteration")
+            error.__cause__ = stop
+        except BaseException as raised:  # noqa: BLE001 carried over to whoever waits
+            error = raised
+        try:
+            loop.call_soon_threadsafe(settle, result, error)
+        except RuntimeError:  # the loop is closed: the client was stopped meanwhile
+            return
+
+    return outcome, done
+
+
+class Stoppable:
+    """A call in a thread of its own that learns when nobody waits for it any more."""
+
+    def __init__(self, stop: Callable[[], bool] = lambda: False) -> None:
+        self._left = threading.Event()
+        self._stop = stop
+
+    async def run(self, call: Callable[[Callable[[], bool]], T]) -> T:
+        """Run `call(stop)`; its `stop()` turns True when this is cancelled."""
+        try:
+            return await run(lambda: call(self._stopped), "fedbus-transfer")
+        finally:
+            self._left.set()
+
+    def _stopped(self) -> bool:
+        return self._left.is_set() or self._stop()

@@ -1,0 +1,129 @@
+"""The `fedbus` command: gathers the sub-commands of every installed part of fedbus.
+
+A part offers a `typer.Typer` as an entry point of the group `fedbus.commands`. Its commands appear under
+the entry point's name (`fedbus audit verify`); those of the one called `local` appear at the top
+(`fedbus up`). Parts of the same name share a group.
+"""
+
+import importlib
+import logging
+import sys
+from collections.abc import Callable, Iterable
+from importlib.metadata import EntryPoint, entry_points
+from pathlib import Path
+from typing import Annotated, cast
+
+import typer
+
+from fedbus._version import __version__
+from fedbus.client import run
+from fedbus.errors import FedbusError
+from fedbus.trainer import TrainFunction, ValidateFunction
+
+GROUP = "fedbus.commands"
+TOP = "local"
+
+log = logging.getLogger("fedbus")
+
+client = typer.Typer(no_args_is_help=True, help="Take part in a federation.")
+
+
+@client.callback()
+def _client() -> None:
+    """Keep `run` a sub-command, also while it is the only one."""
+
+
+@client.command("run")
+def run_client(
+    train: Annotated[str, typer.Option(help="The train function, as module:function.")],
+    credentials: Annotated[Path, typer.Option(help="The credentials file, of mode 0600.")],
+    validate: Annotated[str, typer.Option(help="The validate function, if any.")] = "",
+    state_dir: Annotated[Path | None, typer.Option(help="Keeps finished updates.")] = None,
+    cache_dir: Annotated[Path | None, typer.Option(help="Keeps fetched models.")] = None,
+) -> None:
+    """Run a client with your functions until Ctrl-C or SIGTERM."""
+    run(
+        train=cast(TrainFunction, find_function(train)),
+        validate=cast(ValidateFunction, find_function(validate)) if validate else None,
+        credentials=credentials,
+        state_dir=state_dir,
+        cache_dir=cache_dir,
+    )
+
+
+def main() -> int:
+    """Run the command line. Errors of ours are one line, not a traceback; exit code 1."""
+    try:
+        gather(entry_points(group=GROUP))(prog_name="fedbus")
+    except FedbusError as error:
+        print(f"fedbus: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def gather(parts: Iterable[EntryPoint]) -> typer.Typer:
+    """Make one command of all parts. A part that cannot be loaded is left out, with a warning."""
+    app = typer.Typer(no_args_is_help=True, help="Federated learning on a message bus.")
+    app.callback()(_top)
+    groups: dict[str, typer.Typer] = {"client": client}
+    for part in sorted(parts, key=lambda part: part.name):
+        offered = _load(part)
+        if offered is None:
+            continue
+        if part.name == TOP:
+            _merge(app, offered)
+        elif part.name in groups:
+            _merge(groups[part.name], offered)
+        else:
+            groups[part.name] = offered
+    for name, group in sorted(groups.items()):
+        app.add_typer(group, name=name)
+    return app
+
+
+def find_function(place: str) -> Callable[..., object]:
+    """Find `module:function`, also in the current folder. Raises `typer.BadParameter`."""
+    module_name, colon, name = place.partition(":")
+    if not colon or not name:
+        raise typer.BadParameter(f"{place!r} is not of the form module:function")
+    if "" not in sys.path:
+        sys.path.insert(0, "")
+    try:
+        found: object = getattr(importlib.import_module(module_name), name)
+    except (ModuleNotFoundError, AttributeError) as error:
+        raise typer.BadParameter(f"{place!r}: {error}") from error
+    if not callable(found):
+        raise typer.BadParameter(f"{place!r} is not a function")
+    return found
+
+
+def _top(
+    *,
+    version: Annotated[
+        bool, typer.Option("--version", help="Show the version.", callback=lambda on: _show(on))
+    ] = False,
+) -> None:
+    """Federated learning on a message bus."""
+
+
+def _show(on: bool) -> None:
+    if on:
+        print(f"fedbus {__version__}")
+        raise typer.Exit
+
+
+def _load(part: EntryPoint) -> typer.Typer | None:
+    try:
+        offered: object = part.load()
+    except (ImportError, AttributeError) as error:
+        log.warning("the commands of %r cannot be loaded: %s", part.name, error)
+        return None
+    if isinstance(offered, typer.Typer):
+        return offered
+    log.warning("the commands of %r are no typer.Typer", part.name)
+    return None
+
+
+def _merge(into: typer.Typer, offered: typer.Typer) -> None:
+    into.registered_commands.extend(offered.registered_commands)
+    into.registered_groups.extend(offered.registered_groups)

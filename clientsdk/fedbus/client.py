@@ -1,0 +1,163 @@
+"""The client, and `run`, which is all that most programs need."""
+
+import asyncio
+import logging
+import signal
+from contextlib import suppress
+from pathlib import Path
+
+from fedbus_schemas.credentials import Credentials
+
+from fedbus._asking import Line
+from fedbus._keys import Keys
+from fedbus._participation import Participation
+from fedbus._transport import Bus
+from fedbus.credentials import load
+from fedbus.errors import FedbusError
+from fedbus.options import Options
+from fedbus.trainer import Trainer, TrainFunction, ValidateFunction
+
+log = logging.getLogger("fedbus")
+
+
+def run(
+    *,
+    train: TrainFunction,
+    validate: ValidateFunction | None = None,
+    credentials: str | Path | Credentials,
+    state_dir: str | Path | None = None,
+    cache_dir: str | Path | None = None,
+) -> None:
+    """Take part in a federation until Ctrl-C or SIGTERM, then return.
+
+    `train(model, settings)` gets the model as a dict of arrays and returns `(model, number of
+    examples, metrics)`. `validate(model, settings)` returns `(number of examples, metrics)`. For what
+    they are given see `Settings`. Both run in a thread of their own, one call at a time.
+
+    With `state_dir`, a finished update survives a restart and is sent again instead of trained again.
+    With `cache_dir`, fetched models do. For more, see `Options` and `Client`.
+
+    ```python
+    import fedbus
+
+
+    def train(model, settings):
+        model["w"] -= settings.get("lr", 0.1)
+        return model, 100, {"loss": 0.5}
+
+
+    def main():
+        fedbus.run(train=train, credentials="client.json")
+    ```
+
+    Raises `BadCredentials` and `BadOption` before it starts, and `Refused` or `NotPermitted` when the
+    servers will not have this client.
+    """
+    client = Client(
+        Trainer(train, validate),
+        Options(credentials=credentials, state_dir=state_dir, cache_dir=cache_dir),
+    )
+    _show_log()
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        asyncio.run(_run_until_signal(client))
+    else:
+        raise RuntimeError("an event loop runs here already; say: await fedbus.Client(...).run()")
+
+
+class _Stop(Exception):
+    """The client was asked to stop."""
+
+
+class Client:
+    """One client of a federation. `run()` it; it needs nothing else.
+
+    ```python
+    import asyncio
+
+    from fedbus import Client, Options, Trainer
+
+
+    def train(model, settings):
+        return model, 10, {"loss": 0.5}
+
+
+    async def main():
+        client = Client(Trainer(train), Options(credentials="client.json", state_dir="state"))
+        await client.run()  # until client.stop()
+    ```
+    """
+
+    def __init__(self, trainer: Trainer, options: Options) -> None:
+        given = options.credentials
+        self._credentials = given if isinstance(given, Credentials) else load(given)
+        self._trainer = trainer
+        self._options = options
+        self._keys = Keys(self._credentials)
+        self._line: Line = Bus(
+            project=self._credentials.project,
+            name=self._credentials.name,
+            servers=self._credentials.servers,
+            keys=self._keys,
+            options=options,
+        )
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._stopping = asyncio.Event()
+        self._failure: FedbusError | None = None
+
+    async def run(self) -> None:
+        """Take part until `stop()`. Survives the loss of every server, for as long as it takes.
+
+        Raises `Refused` (`ClientUnknown`, `KeyChanged`) or `NotPermitted` when the servers will not
+        have this client; then waiting would not help.
+        """
+        if self._loop is not None:
+            raise RuntimeError("a client runs once; make a new one")
+        self._loop = asyncio.get_running_loop()
+        participation = Participation(
+            self._trainer, self._options, self._credentials, self._keys, self._line, self._fail
+        )
+        try:
+            async with asyncio.TaskGroup() as group:
+                await participation.begin(group)
+                await self._stopping.wait()
+                raise _Stop
+        except* _Stop:
+            pass
+        finally:
+            participation.end()
+        if self._failure is not None:
+            raise self._failure
+        log.info("stopped")
+
+    def stop(self) -> None:
+        """End `run()` soon, from any thread. A function that runs is told, not waited for."""
+        if self._loop is None:
+            self._stopping.set()
+            return
+        with suppress(RuntimeError):  # the loop is closed: it has stopped already
+            self._loop.call_soon_threadsafe(self._stopping.set)
+
+    def _fail(self, error: FedbusError) -> None:
+        self._failure = error
+        self._stopping.set()
+
+
+async def _run_until_signal(client: Client) -> None:
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        # Not in a thread, and not on every system: then Ctrl-C is a KeyboardInterrupt as usual.
+        with suppress(NotImplementedError, RuntimeError, ValueError):
+            loop.add_signal_handler(number, client.stop)
+    await client.run()
+
+
+def _show_log() -> None:
+    """Print the log readably, unless the program has set up logging itself."""
+    if log.hasHandlers():
+        return
+    handler = logging.StreamHandler()
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s", "%H:%M:%S"))
+    log.addHandler(handler)
+    log.setLevel(logging.INFO)

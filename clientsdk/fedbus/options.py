@@ -1,0 +1,75 @@
+"""How a client behaves. Every limit has a name here."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from fedbus_schemas.asks import PENDING_MAX
+from fedbus_schemas.credentials import Credentials
+
+from fedbus.errors import BadOption
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Options:
+    """The options of a `Client`. Only `credentials` has no default.
+
+    ```python
+    from fedbus import Options
+
+    options = Options(credentials="client.json", state_dir="state", ask_timeout_s=10)
+    assert options.kept_updates_max == 8
+    ```
+    """
+
+    # Who I am, and what survives a restart.
+    credentials: str | Path | Credentials
+    """The credentials file, or its content."""
+    state_dir: str | Path | None = None
+    """Where finished updates wait for their receipt. None: in memory, and a restart trains again."""
+    cache_dir: str | Path | None = None
+    """Where fetched models are kept by their SHA-256. None: only the last one, in memory."""
+
+    # How much.
+    kept_updates_max: int = 8
+    """Updates that may wait for a receipt; with more, the next training waits."""
+    cached_models_max: int = 4
+    """Models in `cache_dir`; the one used longest ago goes first."""
+    model_bytes_max: int = 8 * 1024**3
+    """A task with a larger model is not taken."""
+
+    # How long.
+    ask_timeout_s: float = 5.0
+    """How long one request waits for its answer before it is sent again."""
+    connect_timeout_s: int = 5
+    """How long to wait for a connection to the bus, in whole seconds."""
+    store_timeout_s: float = 30.0
+    """How long the object store may be silent in a transfer."""
+    patience_s: float = 60.0
+    """How long, at least, a transfer or report is tried again; a task's deadline may add to it."""
+    backoff_min_s: float = 0.1
+    """The first pause before something is tried again; it doubles, with jitter."""
+    backoff_max_s: float = 10.0
+    """The longest such pause."""
+    resync_s: float = 300.0
+    """How often to ask for the open tasks although nothing was missed as far as we know."""
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.credentials, str | Path | Credentials):
+            raise BadOption("credentials must be the path of a credentials file")
+        for name in ("state_dir", "cache_dir"):
+            folder: object = getattr(self, name)
+            if folder is not None and not isinstance(folder, str | Path):
+                raise BadOption(f"{name} must be the path of a folder, or None")
+        _between("kept_updates_max", self.kept_updates_max, 1, PENDING_MAX)
+        _between("cached_models_max", self.cached_models_max, 1, 1000)
+        _between("model_bytes_max", self.model_bytes_max, 1, 2**50)
+        for name in ("ask_timeout_s", "connect_timeout_s", "store_timeout_s", "resync_s"):
+            _between(name, getattr(self, name), 0.05, 86_400)
+        _between("patience_s", self.patience_s, 0, 86_400)
+        _between("backoff_min_s", self.backoff_min_s, 0.001, 3600)
+        _between("backoff_max_s", self.backoff_max_s, self.backoff_min_s, 3600)
+
+
+def _between(name: str, value: float, low: float, high: float) -> None:
+    if isinstance(value, bool) or not isinstance(value, int | float) or not low <= value <= high:
+        raise BadOption(f"{name} must be a number from {low:g} to {high:g}, not {value!r}")

@@ -1,0 +1,87 @@
+"""What you write: a `train` function, perhaps a `validate` function, and what they are given."""
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import TypeAlias
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from fedbus.errors import BadOption
+
+Model: TypeAlias = dict[str, NDArray[np.generic]]
+"""A model: arrays by name. They are yours: write into them as you like."""
+
+Scalar: TypeAlias = bool | int | float | str
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Settings(Mapping[str, Scalar]):
+    """What the session asks of your function: a read-only mapping with a few facts beside it.
+
+    The mapping holds the session's own `train` settings, for example a learning rate:
+
+    ```python
+    import fedbus
+
+    settings = fedbus.Settings({"lr": 0.1}, seed=7, round=3)
+    assert settings["lr"] == 0.1
+    assert settings.get("epochs", 1) == 1
+    assert settings.seed == 7
+    assert not settings.cancelled()
+    ```
+
+    `seed` is this client's own for this round: a trainer that uses it for every random choice can be
+    repeated. `deadline` is the server's clock and only for information; ask `cancelled()` instead.
+    """
+
+    entries: Mapping[str, Scalar] = field(default_factory=dict)
+    seed: int = 0
+    round: int = 1
+    session: str = "local"
+    attempt: int = 1
+    deadline: datetime | None = None
+    cancelled: Callable[[], bool] = lambda: False
+    """Whether the task was withdrawn. Ask now and then in a long loop and return when it is True:
+    whatever you return then is thrown away."""
+
+    def __getitem__(self, name: str) -> Scalar:
+        return self.entries[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.entries)
+
+    def __len__(self) -> int:
+        return len(self.entries)
+
+    def __repr__(self) -> str:
+        return f"Settings({dict(self.entries)}, session={self.session!r}, round={self.round}, seed={self.seed})"
+
+
+TrainFunction: TypeAlias = Callable[
+    [Model, Settings], tuple[Mapping[str, ArrayLike], int, Mapping[str, float]]
+]
+"""`train(model, settings) -> (model, number of examples, metrics)`.
+
+Return all tensors of the model under their names and with their shapes. Arrays, numbers, lists and
+whatever else numpy can turn into an array are taken. Floating types are cast to the model's own;
+whole numbers must stay whole. The number of examples is the update's weight.
+"""
+
+ValidateFunction: TypeAlias = Callable[[Model, Settings], tuple[int, Mapping[str, float]]]
+"""`validate(model, settings) -> (number of examples, metrics)`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Trainer:
+    """The functions of one client. Both run in one thread of their own, one call at a time."""
+
+    train: TrainFunction
+    validate: ValidateFunction | None = None
+
+    def __post_init__(self) -> None:
+        if not callable(self.train):
+            raise BadOption("train must be a function: train(model, settings)")
+        if self.validate is not None and not callable(self.validate):
+            raise BadOption("validate must be a function: validate(model, settings)")
