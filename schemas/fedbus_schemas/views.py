@@ -1,0 +1,351 @@
+"""What the api tells: sessions, rounds, models, clients, and what went wrong. Read-only, made from the log.
+
+Inside v1 only optional fields are added; a client ignores fields it does not know.
+"""
+
+from enum import StrEnum
+from typing import Annotated, Generic, Literal, TypeVar
+
+from pydantic import AwareDatetime, ConfigDict, Field, StringConstraints
+
+from fedbus_schemas.events import ClosingReason, FinishTimings
+from fedbus_schemas.ids import (
+    AttemptNumber,
+    ClientId,
+    DeviceKey,
+    InstanceName,
+    Metrics,
+    ProjectId,
+    PublicKey,
+    RoundNumber,
+    SessionId,
+    Sha256,
+)
+from fedbus_schemas.models import BlobRef
+from fedbus_schemas.refusals import RefusalCode
+from fedbus_schemas.sessions import ROUNDS_MAX, SessionSettings
+from fedbus_schemas.wire import Message
+
+Count = Annotated[int, Field(ge=0)]
+
+T = TypeVar("T")
+
+
+class ProblemView(Message):
+    """An error, as `application/problem+json` (RFC 9457). `code` is what a program looks at."""
+
+    type: str
+    title: str
+    status: Annotated[int, Field(ge=400, le=599)]
+    detail: str
+    code: RefusalCode
+
+
+class Page(Message, Generic[T]):
+    """A part of a list, newest first. `next` is the cursor of the part that follows, none at the end."""
+
+    items: tuple[T, ...]
+    next: str | None = None
+
+
+class Outcome(StrEnum):
+    """How an attempt of a round ended."""
+
+    OPEN = "open"
+    COMPLETED = "completed"
+    FAILED = "failed"
+
+
+class RoundProgress(Message):
+    """The open attempt. `stored` is the live count of updates that are kept; none = unknown just now."""
+
+    number: RoundNumber
+    attempt: AttemptNumber
+    phase: Literal["collecting", "closing"]
+    invited: Count
+    target: Count
+    minimum: Count
+    stored: Count | None
+    opened: AwareDatetime
+    deadline: AwareDatetime
+
+
+class ValidationView(Message):
+    """What clients measured of a model on their own data: means, weighted by the number of examples."""
+
+    reports: Count = 0
+    weight: Count = 0
+    metrics: Metrics = {}
+
+
+class SessionView(Message):
+    """A session. `number` is the log entry that the view was made from.
+
+    `model` is the newest global model, `initial_model` the one it began with. `metrics` and
+    `validation` are those of the last completed round. A waiting session looks again at `look_again`.
+    """
+
+    session: SessionId
+    project: ProjectId
+    name: str
+    phase: Literal["running", "waiting", "paused", "completed", "stopped", "failed"]
+    reason: str = ""
+    rounds_completed: Count
+    rounds_total: Count
+    round: RoundProgress | None = None
+    look_again: AwareDatetime | None = None
+    model: Sha256
+    initial_model: Sha256
+    metrics: Metrics = {}
+    validation: ValidationView = ValidationView()
+    settings: SessionSettings
+    created: AwareDatetime
+    updated: AwareDatetime
+    number: Annotated[int, Field(ge=1)]
+
+
+class NewSession(SessionSettings):
+    """What to start: the settings, the model to start from, and perhaps an id of the caller's choice."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    model: Sha256 = Field(
+        description="The SHA-256 of an uploaded model or one that a session made."
+    )
+    session: SessionId | None = Field(
+        default=None, description="The session's id; none = one is made up."
+    )
+
+
+class StopRequest(Message):
+    """Why a session is stopped."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    reason: Annotated[str, StringConstraints(max_length=512)] = "stopped by an operator"
+
+
+class ExtendRequest(Message):
+    """How many rounds to add."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    rounds: Annotated[int, Field(ge=1, le=ROUNDS_MAX)]
+
+
+class RefusedView(Message):
+    """An update that was stored in time and did not count, and why."""
+
+    client: ClientId
+    code: RefusalCode
+    detail: str = ""
+    meaning: str
+
+
+class RoundView(Message):
+    """One attempt of a round.
+
+    `missing` counts those invited whose update was late or never came. `metrics` are the clients' training
+    metrics, weighted by examples; `validation` what they measured of the model that the round made.
+    Times are when the entry was stored in the log.
+    """
+
+    session: SessionId
+    number: RoundNumber
+    attempt: AttemptNumber
+    outcome: Outcome
+    reason: str = ""
+    cohort: Count
+    target: Count
+    minimum: Count
+    counted: Count = 0
+    clients: tuple[ClientId, ...] = ()
+    refused: tuple[RefusedView, ...] = ()
+    missing: Count = 0
+    weight: Count = 0
+    base: Sha256
+    model: Sha256 | None = None
+    included: BlobRef | None = None
+    rule: str = ""
+    workers: tuple[InstanceName, ...] = ()
+    metrics: Metrics = {}
+    validation: ValidationView = ValidationView()
+    closed_by: ClosingReason | None = None
+    opened: AwareDatetime
+    deadline: AwareDatetime
+    closing: AwareDatetime | None = None
+    ended: AwareDatetime | None = None
+    duration_s: float | None = None
+    timings: FinishTimings = FinishTimings()
+    trace_id: str
+
+
+class RoundAttempts(Message):
+    """A round with its attempts, oldest first; only the newest ones are kept when there are many."""
+
+    session: SessionId
+    number: RoundNumber
+    attempts: Annotated[tuple[RoundView, ...], Field(min_length=1)]
+
+
+class SpanView(Message):
+    """A stretch of a round: what, by whom, from when to when in seconds after the opening."""
+
+    name: Literal[
+        "download", "train", "upload", "stored", "closing", "read", "fold", "store", "completed"
+    ]
+    who: str
+    start_s: float
+    end_s: float
+
+
+class TimelineView(Message):
+    """Where the time of an attempt went. Client spans come from the clients' own clocks: lengths only.
+
+    A client's three spans are laid end to end before the moment its update was stored.
+    `left_out` counts updates beyond the limit of what is shown.
+    """
+
+    session: SessionId
+    number: RoundNumber
+    attempt: AttemptNumber
+    outcome: Outcome
+    trace_id: str
+    opened: AwareDatetime
+    duration_s: float | None = None
+    spans: tuple[SpanView, ...] = ()
+    left_out: Count = 0
+
+
+class ModelView(Message):
+    """A model. An uploaded one has no parent; one that a round made names session, round and parent."""
+
+    digest: Sha256
+    size: Count
+    layout: Sha256
+    name: str = ""
+    parent: Sha256 | None = None
+    session: SessionId | None = None
+    round: RoundNumber | None = None
+    created: AwareDatetime
+
+
+class LineageView(Message):
+    """A model and its ancestors, newest first. `complete` is false when the limit cut the list."""
+
+    items: tuple[ModelView, ...]
+    complete: bool
+
+
+class ClientView(Message):
+    """A client. `online` is none when nothing is known just now (presence is rebuilt by heartbeats)."""
+
+    client: ClientId
+    name: str
+    device: DeviceKey
+    key: PublicKey
+    since: AwareDatetime
+    online: bool | None = None
+    last_seen: AwareDatetime | None = None
+
+
+class CombinerView(Message):
+    """A combiner that took part in making models, with the last round it worked on."""
+
+    name: InstanceName
+    session: SessionId
+    round: RoundNumber
+    last_seen: AwareDatetime
+
+
+class RefusalView(Message):
+    """Something of a client's that was refused, from the notes. `client` may be a device key."""
+
+    sequence: Count
+    time: AwareDatetime
+    client: str
+    code: str
+    detail: str = ""
+    meaning: str = ""
+    session: SessionId | None = None
+    round: RoundNumber | None = None
+
+
+class TrustView(Message):
+    """The public keys of the controllers: they sign the heads of the log and the clients' mail."""
+
+    keys: tuple[PublicKey, ...] = ()
+
+
+class ServerState(StrEnum):
+    """Whether a server answers the api."""
+
+    OK = "ok"
+    AWAY = "away"
+
+
+class ServersView(Message):
+    """The servers behind the api."""
+
+    bus: ServerState
+    records: ServerState
+    store: ServerState
+
+
+class StatusView(Message):
+    """The project at a glance."""
+
+    project: ProjectId
+    sessions: dict[str, int] = {}
+    clients: Count = 0
+    clients_online: Count | None = None
+    models_uploaded: Count = 0
+    servers: ServersView
+
+
+class HealthView(Message):
+    """Whether the process lives, or is ready to serve."""
+
+    status: Literal["ok"] = "ok"
+
+
+class StoredEntry(Message):
+    """A stored message exactly as the stream keeps it: `data` is base64 of its bytes."""
+
+    sequence: Annotated[int, Field(ge=1)]
+    time: AwareDatetime
+    data: str
+
+
+class LiveUpdate(Message):
+    """The data of the live event `update.stored`: an update was kept."""
+
+    session: SessionId
+    round: RoundNumber
+    attempt: AttemptNumber
+    client: ClientId
+    sequence: int
+    time: AwareDatetime
+    stored: Count | None = None
+
+
+class LiveValidation(Message):
+    """The data of the live event `validation.reported`: a client measured a model."""
+
+    session: SessionId
+    round: RoundNumber
+    client: ClientId
+    time: AwareDatetime
+    weight: Count
+    metrics: Metrics
+
+
+class LoggedEvent(Message):
+    """The data of a log event in the event stream."""
+
+    session: SessionId
+    number: int
+    sequence: int
+    time: AwareDatetime
+    type: str
+    data: dict[str, object]
