@@ -5,6 +5,7 @@ started again on the same port and data. They return when the server answers.
 """
 
 import json
+import secrets
 import shutil
 import socket
 import subprocess
@@ -80,20 +81,16 @@ class Server:
 
 
 def free_port() -> int:
-    """Give a port that nobody listens on just now."""
-    with socket.socket() as probe:
-        probe.bind((HOST, 0))
-        port: int = probe.getsockname()[1]
-        return port
+    """Give a port that is free now, with the one 10,000 above it (SeaweedFS wants that for itself).
 
-
-def listens(port: int) -> bool:
-    """Say whether somebody accepts connections there."""
-    try:
-        with socket.create_connection((HOST, port), timeout=0.5):
-            return True
-    except OSError:
-        return False
+    Below the range from which the system takes ports for outgoing connections, so that a server
+    that was killed finds its port free again.
+    """
+    for _ in range(100):
+        port = secrets.randbelow(10_000) + 12_000
+        if _is_free(port) and _is_free(port + 10_000):
+            return port
+    raise RuntimeError("no free port")
 
 
 def start_nats(folder: Path, config: str | None = None) -> Server:
@@ -173,6 +170,16 @@ def start_store(folder: Path) -> Server:
     )
     server.start()
     return server
+
+
+def _is_free(port: int) -> bool:
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((HOST, port))
+        except OSError:
+            return False
+        return True
 
 
 def _beside_python(program: str) -> str:
