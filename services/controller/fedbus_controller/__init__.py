@@ -1,0 +1,1 @@
+"""The controller: decides the rounds. A shell around `fedbus_core.rounds`."""

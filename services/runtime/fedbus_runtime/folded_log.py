@@ -56,6 +56,11 @@ class FoldedLog(Generic[S]):
         async with slot.lock:
             return await self._catch_up(slot, project, session)
 
+    def cached(self, project: ProjectId, session: SessionId) -> S | None:
+        """Give the state as it was last folded, without asking the log."""
+        slot = self._slots.get((project, session))
+        return slot.state if slot else None
+
     async def append(self, project: ProjectId, session: SessionId, data: bytes, expected: int) -> S:
         """Append an entry made on the state at sequence `expected` (0 = none), and fold it.
 

@@ -232,6 +232,9 @@ class RoundRecords(Protocol):
     async def forget(self, key: RoundKey) -> None:
         """Drop an attempt's updates and partials: it is over."""
 
+    def epoch(self) -> str:
+        """Name the server's memory: another name after a restart or a restore, when copies may be old."""
+
 
 class Presence(Protocol):
     """Who is online. Raises `RecordsAway` when the server cannot be reached."""

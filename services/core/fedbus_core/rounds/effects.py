@@ -78,7 +78,7 @@ def effects(
         wanted.append(KeepMail())
     if any(isinstance(event, RoundClosing) for event in events):
         wanted += _finish(state)
-    wanted += [KeepLive(live_round(state)), _deadline(state)]
+    wanted += [KeepLive(live_round(state)), deadline(state)]
     for event in events:
         if isinstance(event, RoundCompleted | RoundFailed):
             wanted.append(Forget(event.round, event.attempt))
@@ -89,7 +89,7 @@ def effects(
 
 def everything(state: Session) -> tuple[Effect, ...]:
     """Give all that the state asks for: after a restart of a server that forgot."""
-    return (KeepMail(), *_finish(state), KeepLive(live_round(state)), _deadline(state))
+    return (KeepMail(), *_finish(state), KeepLive(live_round(state)), deadline(state))
 
 
 _HEAD_EVENTS = (RoundCompleted, RoundFailed, SessionStopped, SessionFailed)
@@ -136,7 +136,8 @@ def live_round(state: Session) -> LiveRound:
     )
 
 
-def _deadline(state: Session) -> KeepDeadline:
+def deadline(state: Session) -> KeepDeadline:
+    """Give the one pending deadline of a session."""
     if state.phase is SessionPhase.WAITING and state.look_again is not None:
         at, number, attempt = state.look_again, state.completed + 1, state.next_attempt
     elif state.round is not None:

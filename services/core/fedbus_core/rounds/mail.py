@@ -8,7 +8,7 @@ from fedbus_schemas.refusals import Refusal
 from fedbus_schemas.tasks import ModelToFetch, Receipt, Task, TrainTask, ValidateTask
 
 from fedbus_core.rounds.cohort import client_seed, member
-from fedbus_core.rounds.state import Session
+from fedbus_core.rounds.state import Outcome, Session
 
 Inline = Callable[[ModelRef], str | None]
 """Gives a small model's bytes (base64) to ride along, or None."""
@@ -37,15 +37,18 @@ def receipts(state: Session, client: ClientId) -> tuple[Receipt, ...]:
     outcome = state.outcome
     if outcome is None or member(outcome.cohort, client) is None:
         return ()
+    return (receipt(outcome, client),)
+
+
+def receipt(outcome: Outcome, client: ClientId) -> Receipt:
+    """Say what became of a cohort member's update in an attempt that ended so."""
     fate, refused = outcome.fate(client)
-    return (
-        Receipt(
-            round=outcome.number,
-            attempt=outcome.attempt,
-            fate=fate,
-            model=outcome.model.digest if outcome.model else None,
-            refusal=Refusal(code=refused.code, detail=refused.detail) if refused else None,
-        ),
+    return Receipt(
+        round=outcome.number,
+        attempt=outcome.attempt,
+        fate=fate,
+        model=outcome.model.digest if outcome.model else None,
+        refusal=Refusal(code=refused.code, detail=refused.detail) if refused else None,
     )
 
 

@@ -16,7 +16,7 @@ NAME: Final = "fedavg"
 VERSION: Final = 1
 
 
-def next_model(previous: Buffer, total: Accumulator, settings: Settings) -> Iterator[bytes]:
+def next_model(previous: Buffer | None, total: Accumulator, settings: Settings) -> Iterator[bytes]:
     """Give the weighted mean. It has no settings: any raise `ValueError`, as an empty sum does."""
     if settings:
         raise ValueError(f"{NAME} takes no settings, got {sorted(settings)}")

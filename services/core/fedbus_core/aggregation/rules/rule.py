@@ -23,10 +23,10 @@ class Rule(Protocol):
         ...
 
     def next_model(
-        self, previous: Buffer, total: Accumulator, settings: Settings
+        self, previous: Buffer | None, total: Accumulator, settings: Settings
     ) -> Iterator[bytes]:
         """Give the new model's canonical file in pieces, by portable operations only.
 
-        `previous` is the round's base model, a whole file. Raises `ValueError` for an empty sum.
+        `previous` is the round's base model, a whole file, or None where the rule has no use for it. Raises `ValueError` for an empty sum.
         """
         ...

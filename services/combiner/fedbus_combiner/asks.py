@@ -1,0 +1,135 @@
+"""Everything a client can ask, as a table: verb to handler. The server attests who asks.
+
+An `Away` server gives the answer "retry later" with nothing lost: the client sends the same again.
+"""
+
+import base64
+import secrets
+from collections.abc import Awaitable, Callable
+
+import structlog
+from fedbus_runtime.errors import Away
+from fedbus_runtime.ports import Clock, Presence, Request, Streams
+from fedbus_runtime.registry import ClientRegistry
+from fedbus_runtime.signing_keys import verify
+from fedbus_schemas import signing, subjects
+from fedbus_schemas.asks import Answer, Hello, Noted, Welcome
+from fedbus_schemas.codec import Unreadable, read
+from fedbus_schemas.ids import DeviceKey, ProjectId
+from fedbus_schemas.refusals import Refusal, RefusalCode
+from fedbus_schemas.registry import ClientRecord
+from fedbus_schemas.updates import ValidationReport
+
+from fedbus_combiner.grants import Granting
+from fedbus_combiner.ingest import Ingest
+from fedbus_combiner.notes import Notes
+from fedbus_combiner.signal import Signal
+from fedbus_combiner.sync import Syncing
+
+BEAT_S = 10.0
+"""How often a client says that it is there."""
+
+_log = structlog.get_logger(__name__)
+Handler = Callable[[ProjectId, ClientRecord, bytes], Awaitable[Answer]]
+
+
+class Asks:
+    """Answers the clients' requests."""
+
+    def __init__(
+        self,
+        streams: Streams,
+        registry: ClientRegistry,
+        presence: Presence,
+        clock: Clock,
+        notes: Notes,
+        arrivals: Signal,
+        handlers: tuple[Ingest, Granting, Syncing],
+    ) -> None:
+        self._streams = streams
+        self._registry = registry
+        self._presence = presence
+        self._clock = clock
+        self._notes = notes
+        self._arrivals = arrivals
+        ingest, granting, syncing = handlers
+        self._verbs: dict[str, Handler] = {
+            "beat": self._on_beat,
+            "sync": syncing.sync,
+            "grant": granting.grant,
+            "submit": ingest.submit,
+            "report": self._on_report,
+        }
+
+    async def on_ask(self, request: Request) -> bytes:
+        """Answer one request, whatever it holds."""
+        _, project, _, device, verb = request.subject.split(".")
+        if request.sender != device:
+            answer = _refuse(RefusalCode.NOT_YOURS, "the server attests another sender")
+        else:
+            try:
+                answer = await self._answer(project, device, verb, request.data)
+            except Away as away:
+                answer = _refuse(RefusalCode.RETRY_LATER, str(away))
+        if answer.refusal is not None:
+            _log.info("ask.refused", verb=verb, device=device, code=answer.refusal.code.value)
+            self._notes.refused(project, device, verb, answer.refusal)
+        return answer.to_bytes()
+
+    async def _answer(
+        self, project: ProjectId, device: DeviceKey, verb: str, data: bytes
+    ) -> Answer:
+        if verb == "hello":
+            return await self._on_hello(project, device, data)
+        handler = self._verbs.get(verb)
+        if handler is None:
+            return _refuse(RefusalCode.UNREADABLE, "no such verb")
+        sender = await self._registry.by_device(project, device)
+        if sender is None:
+            return _refuse(RefusalCode.CLIENT_UNKNOWN, "say hello first")
+        return await handler(project, sender, data)
+
+    async def _on_hello(self, project: ProjectId, device: DeviceKey, data: bytes) -> Answer:
+        try:
+            hello = read(Hello, data)
+        except Unreadable as error:
+            return _refuse(RefusalCode.UNREADABLE, str(error))
+        if not verify(hello.key, signing.HELLO, device, hello.proof):
+            return _refuse(RefusalCode.BAD_SIGNATURE, "the proof does not fit the key")
+        record = await self._registry.by_device(project, device)
+        if record is None:
+            record = ClientRecord(
+                device=device,
+                client=_new_pseudonym(),
+                name=hello.name,
+                key=hello.key,
+                since=self._clock.now(),
+            )
+            record = await self._registry.enter(project, record)
+        if record.key != hello.key:
+            return _refuse(RefusalCode.KEY_CHANGED, "not the key of the first hello")
+        await self._presence.seen(project, [record.client], self._clock.now())
+        self._arrivals.fire(project)
+        return Answer(welcome=Welcome(client=record.client, beat_s=BEAT_S))
+
+    async def _on_beat(self, project: ProjectId, sender: ClientRecord, data: bytes) -> Answer:
+        await self._presence.seen(project, [sender.client], self._clock.now())
+        return Answer(noted=Noted())
+
+    async def _on_report(self, project: ProjectId, sender: ClientRecord, data: bytes) -> Answer:
+        try:
+            report = read(ValidationReport, data)
+        except Unreadable as error:
+            return _refuse(RefusalCode.UNREADABLE, str(error))
+        subject = subjects.validation(project, sender.client, report.session, report.round)
+        await self._streams.append(subject, report.to_bytes())
+        return Answer(noted=Noted())
+
+
+def _new_pseudonym() -> str:
+    """Make a random name: it says nothing about who it is."""
+    return "c" + base64.b32encode(secrets.token_bytes(10)).decode().lower()
+
+
+def _refuse(code: RefusalCode, detail: str) -> Answer:
+    return Answer(refusal=Refusal(code=code, detail=detail))

@@ -1,0 +1,198 @@
+"""A finish item: from what UPDATES holds up to the cut-off to the new model and the set it was made from.
+
+Everything in the result but the timings and workers is a function of the candidates, the base model and
+the settings: whichever combiner finishes, and however often, the bits are the same.
+"""
+
+import asyncio
+from dataclasses import dataclass, field
+
+from fedbus_core.aggregation.metrics import weighted_metrics
+from fedbus_core.aggregation.round_sum import RoundSum, rule_version
+from fedbus_core.aggregation.tensorfile import TensorFileError
+from fedbus_core.rounds.state import RoundPhase, Session
+from fedbus_runtime.errors import BlobCorrupt, BlobMissing, RecordsAway
+from fedbus_runtime.folded_log import FoldedLog
+from fedbus_runtime.ports import Blobs, Clock, RoundKey, RoundRecords, Streams
+from fedbus_schemas import keys, subjects
+from fedbus_schemas.codec import digest
+from fedbus_schemas.events import FinishTimings, RefusedUpdate
+from fedbus_schemas.ids import ClientId, InstanceName
+from fedbus_schemas.models import BlobRef, ModelRef
+from fedbus_schemas.sets import IncludedSet, IncludedUpdate
+from fedbus_schemas.updates import SignedManifest
+from fedbus_schemas.work import FinishItem, FinishResult, PartialRecord
+
+from fedbus_combiner.summing import Folded, Summing
+from fedbus_combiner.updates import Candidate, Updates
+
+
+@dataclass(slots=True)
+class _Round:
+    """A finish under way."""
+
+    item: FinishItem
+    key: RoundKey
+    candidates: dict[ClientId, Candidate]
+    total: RoundSum
+    counted: set[ClientId] = field(default_factory=set)
+    refused: dict[ClientId, RefusedUpdate] = field(default_factory=dict)
+    workers: set[InstanceName] = field(default_factory=set)
+
+
+class Finishing:
+    """Does finish items."""
+
+    def __init__(
+        self,
+        instance: InstanceName,
+        log: FoldedLog[Session],
+        streams: Streams,
+        updates: Updates,
+        summing: Summing,
+        blobs: Blobs,
+        records: RoundRecords,
+        clock: Clock,
+    ) -> None:
+        self._instance = instance
+        self._log = log
+        self._streams = streams
+        self._updates = updates
+        self._summing = summing
+        self._blobs = blobs
+        self._records = records
+        self._clock = clock
+
+    async def finish(self, item: FinishItem) -> None:
+        """Do the item, unless its result is in the log already. Raises `Away`."""
+        if not _wanted(await self._log.newest(item.project, item.session), item):
+            return
+        started = self._clock.monotonic()
+        opened = item.opened
+        key = RoundKey(item.project, item.session, opened.round, opened.attempt)
+        cohort = [member.client for member in opened.cohort]
+        candidates = await self._updates.up_to(key, cohort, item.closing.cutoff)
+        total = await self._summing.begin(item.project, opened.model, item.settings.numbers)
+        round_ = _Round(item, key, candidates, total, workers={self._instance})
+        await self._take_partials(round_)
+        rest = [
+            candidate
+            for client, candidate in sorted(candidates.items())
+            if client not in round_.counted and client not in round_.refused
+        ]
+        folded = await self._summing.fold(total, key, rest)
+        round_.counted.update(one.client for one in folded.counted)
+        round_.refused.update((one.client, one) for one in folded.refused)
+        result = await self._result(round_, folded, started)
+        place = f"{key.project}.{key.session}.{key.round}.{key.attempt}.{item.closing.step}"
+        subject = subjects.result(item.project, item.session)
+        await self._streams.append(subject, result.to_bytes(), message_id=place)
+
+    async def _take_partials(self, round_: _Round) -> None:
+        """Merge the partials that hold candidates only and overlap with none taken before."""
+        try:
+            partials = await self._records.partials(round_.key)
+        except RecordsAway:
+            return
+        partials.sort(key=lambda one: (-len(one.clients), one.blob.digest))
+        for partial in partials:
+            members = {*partial.clients, *(one.client for one in partial.refused)}
+            taken = round_.counted | round_.refused.keys()
+            if not members or not members <= round_.candidates.keys() or members & taken:
+                continue
+            if await self._merge(round_, partial):
+                round_.counted.update(partial.clients)
+                round_.refused.update((one.client, one) for one in partial.refused)
+                round_.workers.add(partial.worker)
+
+    async def _merge(self, round_: _Round, partial: PartialRecord) -> bool:
+        place = keys.partial(round_.key.project, round_.key.session, partial.blob.digest)
+        try:
+            data = await self._blobs.get(place, partial.blob.size)
+            await asyncio.to_thread(round_.total.merge, data)
+        except (BlobMissing, BlobCorrupt, TensorFileError):
+            return False  # only a cache: its updates are folded anew
+        return True
+
+    async def _result(self, round_: _Round, folded: Folded, started: float) -> FinishResult:
+        refused = tuple(round_.refused[client] for client in sorted(round_.refused))
+        item = round_.item
+        rule = rule_version(item.settings.aggregator)
+        stored_s = 0.0
+        model: ModelRef | None = None
+        included: BlobRef | None = None
+        counted = [round_.candidates[client] for client in sorted(round_.counted)]
+        if counted:
+            base = await self._base(round_)
+            data, made = await asyncio.to_thread(round_.total.model, item.settings.aggregator, base)
+            model = made
+            chosen = _included_set(item, counted).to_bytes()
+            included = BlobRef(digest=digest(chosen), size=len(chosen))
+            set_key = keys.included_set(item.project, included.digest)
+            model_key = keys.model(item.project, made.digest)
+            before = self._clock.monotonic()
+            async with asyncio.TaskGroup() as tasks:
+                tasks.create_task(self._blobs.put(set_key, [chosen]))
+                tasks.create_task(self._blobs.put(model_key, [data]))
+            stored_s = self._clock.monotonic() - before
+        return FinishResult(
+            round=item.opened.round,
+            attempt=item.opened.attempt,
+            step=item.closing.step,
+            model=model,
+            included=included,
+            counted=tuple(one.client for one in counted),
+            weight=sum(one.manifest.weight for one in counted),
+            refused=refused,
+            rule=rule,
+            metrics=weighted_metrics(
+                (one.manifest.weight, one.manifest.metrics) for one in counted
+            ),
+            workers=tuple(sorted(round_.workers)),
+            timings=FinishTimings(
+                read_s=folded.read_s,
+                fold_s=folded.fold_s,
+                store_s=stored_s,
+                total_s=self._clock.monotonic() - started,
+            ),
+        )
+
+    async def _base(self, round_: _Round) -> bytearray | None:
+        if not round_.total.needs_base:
+            return None
+        base = round_.item.opened.model
+        return await self._blobs.get(keys.model(round_.key.project, base.digest), base.size)
+
+
+def _wanted(state: Session | None, item: FinishItem) -> bool:
+    """Whether the log still waits for this item's result."""
+    if state is None or state.round is None or state.round.phase is not RoundPhase.CLOSING:
+        return False
+    return (
+        state.round.is_attempt(item.opened.round, item.opened.attempt)
+        and state.round.step == item.closing.step
+    )
+
+
+def _included_set(item: FinishItem, counted: list[Candidate]) -> IncludedSet:
+    return IncludedSet(
+        project=item.project,
+        session=item.session,
+        round=item.opened.round,
+        attempt=item.opened.attempt,
+        base=item.opened.model.digest,
+        updates=tuple(
+            IncludedUpdate(
+                client=one.client,
+                sequence=one.sequence,
+                update=one.manifest.update,
+                weight=one.manifest.weight,
+                signed=SignedManifest(
+                    manifest=one.stored.manifest,
+                    key=one.stored.key,
+                    signature=one.stored.signature,
+                ),
+            )
+            for one in counted
+        ),
+    )

@@ -1,0 +1,54 @@
+"""Where a session stands, from Redis; rebuilt from the streams when Redis has lost it."""
+
+from fedbus_core.rounds.effects import live_round
+from fedbus_core.rounds.state import Session
+from fedbus_runtime.folded_log import FoldedLog
+from fedbus_runtime.ports import LiveRound, RoundKey, RoundRecords, Streams, Tally
+from fedbus_schemas import subjects
+from fedbus_schemas.ids import ClientId, ProjectId, SessionId
+from fedbus_schemas.sessions import COHORT_SIZE_MAX
+from fedbus_schemas.streams import UPDATES
+
+
+def batch_size(live: LiveRound) -> int:
+    """How many updates make a fold item. A round that one batch holds is folded by the finish alone."""
+    return live.batch_size if live.target > live.batch_size else COHORT_SIZE_MAX + 1
+
+
+class LiveRounds:
+    """The live round state. Redis is asked first; the log is what it is rebuilt from."""
+
+    def __init__(self, streams: Streams, records: RoundRecords, log: FoldedLog[Session]) -> None:
+        self._streams = streams
+        self._records = records
+        self._log = log
+
+    async def get(self, project: ProjectId, session: SessionId) -> LiveRound | None:
+        """Give where a session stands; None = there is no such session. Raises `RecordsAway`."""
+        live = await self._records.get_round(project, session)
+        if live is None:
+            live, _ = await self.rebuild(project, session)
+        return live
+
+    async def rebuild(
+        self, project: ProjectId, session: SessionId
+    ) -> tuple[LiveRound | None, Tally]:
+        """Write a session's state and the counts of its open round anew, from the log and UPDATES.
+
+        Gives the state and what counting came to. Everything written is a union or guarded by the
+        entry's number, so any number of combiners may do this at once.
+        """
+        state = await self._log.newest(project, session)
+        if state is None:
+            return None, Tally(0)
+        live = live_round(state)
+        await self._records.put_round(live)
+        if state.round is None:
+            return live, Tally(0)
+        key = RoundKey(project, session, live.round, live.attempt)
+        return live, await self._records.count(key, await self._stored(key), batch_size(live))
+
+    async def _stored(self, key: RoundKey) -> dict[ClientId, int]:
+        subject = subjects.update(key.project, key.session, key.round, "*", key.attempt)
+        stored = await self._streams.read(UPDATES, subject)
+        return {subjects.token(one.subject, 5): one.sequence for one in stored}

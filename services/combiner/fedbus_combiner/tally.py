@@ -1,0 +1,91 @@
+"""Counts stored updates into Redis, hands out full batches, and says when a round's target is reached.
+
+Driven by a durable consumer on UPDATES and acked last: wherever a combiner dies, its updates are counted
+by another. Counting is a union, so twice is once.
+"""
+
+from fedbus_core.rounds.state import RoundPhase
+from fedbus_runtime.errors import NoAnswer, Retry
+from fedbus_runtime.ports import (
+    LiveRound,
+    RoundKey,
+    RoundRecords,
+    StoredMessage,
+    Streams,
+    Tally,
+    Wire,
+)
+from fedbus_schemas import subjects
+from fedbus_schemas.ids import ProjectId, SessionId
+from fedbus_schemas.inputs import TargetReached
+from fedbus_schemas.work import FoldItem
+
+from fedbus_combiner.live_rounds import LiveRounds, batch_size
+
+NOTICE_TIMEOUT_S = 2.0
+NOTICE_RETRY_S = 0.5
+
+
+class Tallies:
+    """The handler of the `tallies` consumer."""
+
+    def __init__(
+        self, streams: Streams, wire: Wire, records: RoundRecords, rounds: LiveRounds
+    ) -> None:
+        self._streams = streams
+        self._wire = wire
+        self._records = records
+        self._rounds = rounds
+        self._epochs: dict[tuple[ProjectId, SessionId], str] = {}
+
+    async def on_update(self, message: StoredMessage) -> None:
+        """Count one stored update. Raises `Away` or `Retry`: then it is counted later."""
+        _, project, _, session, number, client, attempt = message.subject.split(".")
+        key = RoundKey(project, session, int(number), int(attempt))
+        live = await self._records.get_round(project, session)
+        epoch = self._records.epoch()
+        if (
+            live is None
+            or self._is_older(live, key)
+            or self._epochs.get((project, session)) != epoch
+        ):
+            # Redis was flushed, or holds a copy from before: from the streams it comes right.
+            live, tally = await self._rounds.rebuild(project, session)
+            self._epochs[project, session] = epoch
+        else:
+            updates = {client: message.sequence}
+            tally = await self._records.count(key, updates, batch_size(live))
+        if live is None or not self._is_open(live, key):
+            self._epochs.pop((project, session), None)
+            return
+        await self._hand_out(key, tally)
+        if tally.stored >= live.target:
+            await self._notify(key)
+
+    def _is_older(self, live: LiveRound, key: RoundKey) -> bool:
+        return (live.round, live.attempt) < (key.round, key.attempt)
+
+    def _is_open(self, live: LiveRound, key: RoundKey) -> bool:
+        open_now = (live.round, live.attempt) == (key.round, key.attempt)
+        return open_now and live.phase == RoundPhase.COLLECTING and live.target > 0
+
+    async def _hand_out(self, key: RoundKey, tally: Tally) -> None:
+        for batch in tally.batches:
+            item = FoldItem(
+                project=key.project,
+                session=key.session,
+                round=key.round,
+                attempt=key.attempt,
+                clients=batch,
+            )
+            place = f"{key.project}.{key.session}.{key.round}.{key.attempt}.fold.{batch[0]}"
+            subject = subjects.work(key.project, key.session, "fold")
+            await self._streams.append(subject, item.to_bytes(), message_id=place)
+
+    async def _notify(self, key: RoundKey) -> None:
+        notice = TargetReached(round=key.round, attempt=key.attempt)
+        subject = subjects.notice(key.project, key.session)
+        try:
+            await self._wire.request(subject, notice.to_bytes(), NOTICE_TIMEOUT_S)
+        except NoAnswer as error:
+            raise Retry("no controller answered the notice", NOTICE_RETRY_S) from error

@@ -1,0 +1,123 @@
+"""Inputs -> decide -> append -> ack. What this service listens to stands here.
+
+| input                        | comes as                                  |
+| ---------------------------- | ----------------------------------------- |
+| an operator's command        | INBOX `fl.<project>.in.<session>.command` |
+| a finish item's result       | INBOX `fl.<project>.in.<session>.result`  |
+| a deadline that fired        | INBOX `fl.<project>.in.<session>.deadline`|
+| "the target is reached"      | a request on `fl.<project>.notice.<session>` |
+| "clients came online"        | a request on `fl.<project>.notice.any`    |
+"""
+
+from datetime import datetime
+
+import structlog
+from fedbus_core.rounds.decide import Decision, Facts, decide
+from fedbus_core.rounds.log import LogBroken, seal
+from fedbus_core.rounds.state import Session
+from fedbus_runtime.errors import Conflict, Reject, Retry
+from fedbus_runtime.folded_log import FoldedLog
+from fedbus_runtime.ports import Clock, Request, StoredMessage, Streams
+from fedbus_schemas import subjects
+from fedbus_schemas.codec import UnknownEvent, Unreadable, digest, read_input
+from fedbus_schemas.ids import ProjectId, SessionId
+from fedbus_schemas.inputs import DeadlineFired, Input, TargetReached
+from fedbus_schemas.refusals import RefusalCode
+from fedbus_schemas.streams import UPDATES
+
+from fedbus_controller.candidates import Candidates
+from fedbus_controller.open_sessions import OpenSessions
+
+ATTEMPTS_MAX = 5
+"""Decisions of one input that may lose the race before it is given back to the queue."""
+CONFLICT_RETRY_S = 0.1
+ANY_SESSION = "any"
+
+_log = structlog.get_logger(__name__)
+
+
+class Handlers:
+    """Decides on inputs. Holds nothing that the log does not hold."""
+
+    def __init__(
+        self,
+        log: FoldedLog[Session],
+        streams: Streams,
+        candidates: Candidates,
+        open_sessions: OpenSessions,
+        clock: Clock,
+    ) -> None:
+        self._fold = log
+        self._streams = streams
+        self._candidates = candidates
+        self._open_sessions = open_sessions
+        self._clock = clock
+
+    async def on_input(self, message: StoredMessage) -> None:
+        """Handle a stored input. Its time is when the server stored it."""
+        _, project, _, session, _ = message.subject.split(".")
+        try:
+            given = read_input(message.data)
+        except Unreadable as error:
+            raise Reject(RefusalCode.UNREADABLE, str(error)) from error
+        cause = message.headers.get("Nats-Msg-Id") or f"in.{message.sequence}"
+        await self._settle(project, session, given, cause, message.time)
+
+    async def on_notice(self, request: Request) -> bytes | None:
+        """Handle a notice; the answer says that the log now stands where the notice wants it."""
+        _, project, _, session = request.subject.split(".")
+        given = read_input(request.data)
+        if session == ANY_SESSION:
+            waiting = [one for of, one in self._open_sessions.waiting if of == project]
+        else:
+            waiting = [session]
+        cause = f"notice.{digest(request.data)[:16]}"
+        for one in waiting:
+            await self._settle(project, one, given, cause, self._clock.now())
+        return b"{}"
+
+    async def _settle(
+        self, project: ProjectId, session: SessionId, given: Input, cause: str, now: datetime
+    ) -> None:
+        """Decide and append, again on newer state when somebody else appended first."""
+        log = _log.bind(project=project, session=session, input=given.kind, cause=cause)
+        online = await self._candidates.online(project, now)
+        for _ in range(ATTEMPTS_MAX):
+            try:
+                state = await self._fold.newest(project, session)
+                cutoff = await self._cutoff(state, given)
+                facts = Facts(project, session, cause, now, online, cutoff)
+                decision = decide(state, given, facts)
+                if not decision.events:
+                    log.info("input.no_op", why=_why(decision))
+                    return
+                data = seal(state, project, session, decision.events, cause, now)
+                state = await self._fold.append(
+                    project, session, data, state.sequence if state else 0
+                )
+            except Conflict:
+                log.info("append.conflict")
+                continue
+            except (LogBroken, UnknownEvent) as error:
+                log.critical("log.broken", why=str(error))
+                raise
+            events = [event.TYPE for event in decision.events]
+            log.info("decided", number=state.number, events=events)
+            return
+        raise Retry("other controllers were faster each time", CONFLICT_RETRY_S)
+
+    async def _cutoff(self, state: Session | None, given: Input) -> int:
+        """Find the last update stored for the open attempt: only a closing needs it."""
+        if state is None or state.round is None:
+            return 0
+        if not isinstance(given, TargetReached | DeadlineFired):
+            return 0
+        opened = state.round
+        subject = subjects.update(state.project, state.session, opened.number, "*", opened.attempt)
+        last = await self._streams.last(UPDATES, subject)
+        return last.sequence if last else 0
+
+
+def _why(decision: Decision) -> str:
+    assert decision.refusal is not None, "a decision without events says why"
+    return f"{decision.refusal.code}: {decision.refusal.detail}"

@@ -1,0 +1,86 @@
+"""Sends every client its mail: signed, one message a client and session, the newest in place of the last."""
+
+import asyncio
+import base64
+from collections import OrderedDict
+from collections.abc import Mapping
+
+from fedbus_core.rounds.mail import addressees, models, receipts, tasks
+from fedbus_core.rounds.state import Session
+from fedbus_runtime.ports import Blobs, Streams
+from fedbus_runtime.registry import ClientRegistry
+from fedbus_runtime.signing_keys import Signer
+from fedbus_schemas import keys, signing, subjects
+from fedbus_schemas.ids import DeviceKey, ProjectId, Sha256
+from fedbus_schemas.models import ModelRef
+from fedbus_schemas.tasks import Mail, SignedMail
+
+INLINE_MODELS_MAX = 64
+PUBLISHES_MAX = 128
+"""Mails on their way to the server at once."""
+
+
+class Mailing:
+    """Makes, signs and publishes mail."""
+
+    def __init__(
+        self, streams: Streams, blobs: Blobs, registry: ClientRegistry, signer: Signer
+    ) -> None:
+        self._streams = streams
+        self._blobs = blobs
+        self._registry = registry
+        self._signer = signer
+        self._inline: OrderedDict[tuple[ProjectId, Sha256], str] = OrderedDict()
+
+    async def send(self, state: Session) -> None:
+        """Give every client that the state concerns the mail made from it. Raises `Away`."""
+        inline = await self._small_models(state)
+        clients = await self._registry.by_clients(state.project, addressees(state))
+        slots = asyncio.Semaphore(PUBLISHES_MAX)
+        async with asyncio.TaskGroup() as group:
+            for client, record in clients.items():
+                signed = self._sign(state, record.device, client, inline)
+                group.create_task(self._publish(slots, state, record.device, signed))
+
+    async def _publish(
+        self, slots: asyncio.Semaphore, state: Session, device: DeviceKey, signed: SignedMail
+    ) -> None:
+        async with slots:
+            subject = subjects.mail(state.project, device, state.session)
+            await self._streams.append(subject, signed.to_bytes())
+
+    def _sign(
+        self, state: Session, device: DeviceKey, client: str, inline: Mapping[Sha256, str]
+    ) -> SignedMail:
+        mail = Mail(
+            project=state.project,
+            session=state.session,
+            number=state.mail_number,
+            device=device,
+            client=client,
+            receipts=receipts(state, client),
+            tasks=tasks(state, client, lambda model: inline.get(model.digest)),
+        )
+        content = mail.to_bytes().decode()
+        return SignedMail(
+            mail=content,
+            key=self._signer.public,
+            signature=self._signer.sign(signing.MAIL, content),
+        )
+
+    async def _small_models(self, state: Session) -> dict[Sha256, str]:
+        """Read the models that are small enough to ride along."""
+        found: dict[Sha256, str] = {}
+        for model in models(state):
+            if model.size <= state.settings.inline_bytes_max:
+                found[model.digest] = await self._read(state.project, model)
+        return found
+
+    async def _read(self, project: ProjectId, model: ModelRef) -> str:
+        key = (project, model.digest)
+        if key not in self._inline:
+            data = await self._blobs.get(keys.model(project, model.digest), model.size)
+            self._inline[key] = base64.b64encode(data).decode()
+            if len(self._inline) > INLINE_MODELS_MAX:
+                self._inline.popitem(last=False)
+        return self._inline[key]

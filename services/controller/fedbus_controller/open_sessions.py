@@ -1,0 +1,56 @@
+"""Which sessions are not at an end, and which of them wait for clients.
+
+Read from the log at the start, then kept by the live feed. Only a convenience for notices and for
+repeating effects: a session that is missed looks again by itself.
+"""
+
+import structlog
+from fedbus_core.rounds.state import Session, SessionPhase
+from fedbus_runtime.folded_log import FoldedLog
+from fedbus_runtime.ports import Streams, Wire
+from fedbus_schemas import subjects
+from fedbus_schemas.ids import ProjectId, SessionId
+from fedbus_schemas.streams import EVENTS
+
+_log = structlog.get_logger(__name__)
+
+
+class OpenSessions:
+    """The (project, session) pairs that are not at an end."""
+
+    def __init__(self, streams: Streams, wire: Wire, log: FoldedLog[Session]) -> None:
+        self._streams = streams
+        self._wire = wire
+        self._fold = log
+        self.waiting: set[tuple[ProjectId, SessionId]] = set()
+        self.open: set[tuple[ProjectId, SessionId]] = set()
+
+    async def read(self) -> None:
+        """Fold every session of the log once."""
+        for subject in await self._streams.subjects(EVENTS, subjects.ALL_EVENTS):
+            project, session = subjects.token(subject, 1), subjects.token(subject, 3)
+            await self._look(project, session)
+        _log.info("sessions.read", open=len(self.open), waiting=len(self.waiting))
+
+    async def follow(self) -> None:
+        """Keep up with the live feed until cancelled."""
+        async for message in self._wire.listen(subjects.live_event("*")):
+            await self._look(subjects.token(message.subject, 1), subjects.token(message.subject, 3))
+
+    async def _look(self, project: ProjectId, session: SessionId) -> None:
+        state = await self._fold.newest(project, session)
+        key = (project, session)
+        self._keep(self.open, key, state is not None and not state.ended)
+        self._keep(
+            self.waiting,
+            key,
+            state is not None and state.phase is SessionPhase.WAITING and not state.rest,
+        )
+
+    def _keep(
+        self, kept: set[tuple[ProjectId, SessionId]], key: tuple[ProjectId, SessionId], wanted: bool
+    ) -> None:
+        if wanted:
+            kept.add(key)
+        else:
+            kept.discard(key)

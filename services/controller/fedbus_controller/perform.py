@@ -1,0 +1,138 @@
+"""Events -> effects. A durable consumer on EVENTS, acked last: a crash between deciding and acting loses
+nothing. Every effect says how things should be for the newest state, so doing it again is harmless.
+"""
+
+from typing import assert_never
+
+from fedbus_core.rounds.effects import (
+    AskFinish,
+    Effect,
+    Forget,
+    KeepDeadline,
+    KeepLive,
+    KeepMail,
+    SignHead,
+    deadline,
+    effects,
+    everything,
+)
+from fedbus_core.rounds.log import read_entry
+from fedbus_core.rounds.state import Session
+from fedbus_runtime.errors import AlreadyStored, RecordsAway, Reject
+from fedbus_runtime.folded_log import FoldedLog
+from fedbus_runtime.ports import RoundKey, RoundRecords, StoredMessage, Streams
+from fedbus_runtime.signing_keys import Signer
+from fedbus_schemas import signing, subjects
+from fedbus_schemas.codec import digest
+from fedbus_schemas.envelope import Head, SignedHead
+from fedbus_schemas.ids import ProjectId, SessionId
+from fedbus_schemas.refusals import RefusalCode
+from fedbus_schemas.streams import INBOX
+
+from fedbus_controller.mailing import Mailing
+
+
+class Performer:
+    """Performs the effects of entries."""
+
+    def __init__(
+        self,
+        log: FoldedLog[Session],
+        streams: Streams,
+        records: RoundRecords,
+        mailing: Mailing,
+        signer: Signer,
+    ) -> None:
+        self._fold = log
+        self._streams = streams
+        self._records = records
+        self._mailing = mailing
+        self._signer = signer
+
+    async def on_entry(self, message: StoredMessage) -> None:
+        """Perform what one stored entry asks for. Raises `Away`: then it is performed again later."""
+        entry, events = read_entry(message.data)
+        state = await self._fold.newest(entry.project, entry.session)
+        if state is None:
+            raise Reject(RefusalCode.SESSION_UNKNOWN, "the entry's session is not in the log")
+        wanted = effects(state, entry.number, digest(message.data), events)
+        await self._perform_all(state, wanted)
+
+    async def repeat(self, project: ProjectId, session: SessionId) -> None:
+        """Perform all that a session's state asks for: a server may have forgotten it."""
+        state = await self._fold.newest(project, session)
+        if state is not None:
+            await self._perform_all(state, everything(state))
+
+    async def _perform_all(self, state: Session, wanted: tuple[Effect, ...]) -> None:
+        """Perform effects, and once more what a newer entry changed meanwhile.
+
+        Mail and the deadline replace what was there. A performer that was paused could put an old one
+        over a newer one: so the log is read again after writing, and who finds it moved writes anew.
+        """
+        away: RecordsAway | None = None
+        while wanted:
+            before = (state.number, state.mail_number, deadline(state))
+            for effect in wanted:
+                try:
+                    await self._perform(state, effect)
+                except RecordsAway as error:
+                    away = error  # what needs no Redis is not held up by it
+            newest = await self._fold.newest(state.project, state.session)
+            assert newest is not None, "a log does not go away"
+            number, mail_number, at = before
+            wanted = ()
+            if newest.number != number:
+                wanted += (KeepMail(),) if newest.mail_number != mail_number else ()
+                wanted += (deadline(newest),) if deadline(newest) != at else ()
+            state = newest
+        if away is not None:
+            raise away
+
+    async def _perform(self, state: Session, effect: Effect) -> None:
+        match effect:
+            case KeepMail():
+                await self._mailing.send(state)
+            case KeepDeadline():
+                await self._keep_deadline(state, effect)
+            case KeepLive():
+                await self._records.put_round(effect.live)
+            case AskFinish():
+                subject = subjects.work(state.project, state.session, "finish")
+                await self._streams.append(
+                    subject, effect.item.to_bytes(), message_id=effect.work_id
+                )
+            case SignHead():
+                await self._sign_head(state, effect)
+            case Forget():
+                key = RoundKey(state.project, state.session, effect.round, effect.attempt)
+                await self._records.forget(key)
+            case _:
+                assert_never(effect)
+
+    async def _keep_deadline(self, state: Session, effect: KeepDeadline) -> None:
+        subject = subjects.schedule(state.project, state.session)
+        if effect.at is None or effect.message is None:
+            await self._streams.cancel(INBOX, subject)
+            return
+        target = subjects.deadline(state.project, state.session)
+        await self._streams.schedule(subject, target, effect.message.to_bytes(), effect.at)
+
+    async def _sign_head(self, state: Session, effect: SignHead) -> None:
+        head = Head(
+            project=state.project,
+            session=state.session,
+            number=effect.number,
+            entry=effect.entry,
+        )
+        content = head.to_bytes().decode()
+        signed = SignedHead(
+            head=content,
+            key=self._signer.public,
+            signature=self._signer.sign(signing.HEAD, content),
+        )
+        subject = subjects.head(state.project, state.session, effect.number)
+        try:
+            await self._streams.append(subject, signed.to_bytes())
+        except AlreadyStored:
+            return
