@@ -12,30 +12,37 @@ def train(model, settings):
 def main():
     fedbus.run(train=train, credentials="client.json")
 ```
+
+Importing this package loads nothing else; numpy, pydantic, nats and the signing library are loaded when
+a name of it is first used.
 """
 
-from fedbus_schemas.credentials import Credentials
+from importlib import import_module
+from typing import TYPE_CHECKING
 
 from fedbus._version import __version__
-from fedbus.client import Client, run
-from fedbus.credentials import load
-from fedbus.errors import (
-    Away,
-    BadCredentials,
-    BadModel,
-    BadOption,
-    BadResult,
-    BusAway,
-    ClientUnknown,
-    ConfigurationError,
-    FedbusError,
-    KeyChanged,
-    NotPermitted,
-    Refused,
-    StoreAway,
-)
-from fedbus.options import Options
-from fedbus.trainer import Model, Settings, Trainer, TrainFunction, ValidateFunction
+
+if TYPE_CHECKING:
+    from fedbus_schemas.credentials import Credentials
+
+    from fedbus.client import Client, run
+    from fedbus.errors import (
+        Away,
+        BadCredentials,
+        BadModel,
+        BadOption,
+        BadResult,
+        BusAway,
+        ClientUnknown,
+        ConfigurationError,
+        FedbusError,
+        KeyChanged,
+        NotPermitted,
+        Refused,
+        StoreAway,
+    )
+    from fedbus.options import Options
+    from fedbus.trainer import Model, Settings, Trainer, TrainFunction, ValidateFunction
 
 __all__ = [
     "Away",
@@ -60,6 +67,27 @@ __all__ = [
     "Trainer",
     "ValidateFunction",
     "__version__",
-    "load",
     "run",
 ]
+
+_HOMES = {
+    "fedbus.client": ("Client", "run"),
+    "fedbus.options": ("Options",),
+    "fedbus.trainer": ("Model", "Settings", "TrainFunction", "Trainer", "ValidateFunction"),
+    "fedbus_schemas.credentials": ("Credentials",),
+}
+
+
+def __getattr__(name: str) -> object:
+    """Load a public name when it is first used."""
+    if name not in __all__:
+        raise AttributeError(f"module 'fedbus' has no attribute {name!r}")
+    home = next((home for home, names in _HOMES.items() if name in names), "fedbus.errors")
+    value: object = getattr(import_module(home), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    """List the public names, also those not loaded yet."""
+    return sorted({*globals(), *__all__})

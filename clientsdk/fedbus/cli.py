@@ -63,7 +63,7 @@ def main() -> int:
 
 def gather(parts: Iterable[EntryPoint]) -> typer.Typer:
     """Make one command of all parts. A part that cannot be loaded is left out, with a warning."""
-    app = typer.Typer(no_args_is_help=True, help="Federated learning on a message bus.")
+    app = typer.Typer(no_args_is_help=True, add_completion=False)
     app.callback()(_top)
     groups: dict[str, typer.Typer] = {"client": client}
     for part in sorted(parts, key=lambda part: part.name):

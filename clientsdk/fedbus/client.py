@@ -89,13 +89,14 @@ class Client:
     ```
     """
 
-    def __init__(self, trainer: Trainer, options: Options) -> None:
+    def __init__(self, trainer: Trainer, options: Options, *, line: Line | None = None) -> None:
+        """Check the credentials. `line` replaces the connection to NATS, for a bus of your own."""
         given = options.credentials
         self._credentials = given if isinstance(given, Credentials) else load(given)
         self._trainer = trainer
         self._options = options
         self._keys = Keys(self._credentials)
-        self._line: Line = Bus(
+        self._line: Line = line or Bus(
             project=self._credentials.project,
             name=self._credentials.name,
             servers=self._credentials.servers,
