@@ -117,7 +117,7 @@ def write_private(path: Path, text: str) -> None:
 
 @contextmanager
 def locked(path: Path, *, wait: bool = True) -> Iterator[None]:
-    """Hold a lock that goes when this process does, however it ends. Raises `BlockingIOError` without `wait`."""
+    """Hold a lock that goes with this process, however it ends. Raises `BlockingIOError` without `wait`."""
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT, FILE_MODE)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
