@@ -2,7 +2,7 @@
 
 Reading goes through batched direct gets: no consumer is made for it. `protected` streams can neither
 be purged nor deleted from. Used of the server's interface: STREAM.CREATE, STREAM.UPDATE, STREAM.PURGE,
-CONSUMER.CREATE, CONSUMER.INFO and DIRECT.GET; permissions need no more.
+STREAM.INFO, CONSUMER.CREATE, CONSUMER.INFO and DIRECT.GET; permissions need no more.
 """
 
 import json
@@ -129,6 +129,19 @@ class NatsStreams:
             ):
                 found[message.sequence] = message
         return [found[sequence] for sequence in sorted(found)]
+
+    async def subjects(self, stream: Stream, subject: str) -> dict[str, int]:
+        """List subjects; see `ports.Streams`. The server gives them in pages of 100,000."""
+        found: dict[str, int] = {}
+        while True:
+            ask: Json = {"subjects_filter": subject, "offset": len(found)}
+            content = await call(self._connection, f"STREAM.INFO.{stream.name}", ask)
+            state = content.get("state")
+            page = state.get("subjects") if isinstance(state, dict) else None
+            found |= {str(name): int(count) for name, count in (page or {}).items()}
+            total = content.get("total")
+            if not page or not isinstance(total, int) or len(found) >= total:
+                return found
 
     async def _latest_of(
         self, stream: Stream, subjects: list[str], up_to: int | None

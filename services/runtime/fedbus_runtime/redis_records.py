@@ -30,7 +30,7 @@ import structlog
 from fedbus_schemas.codec import Unreadable, read
 from fedbus_schemas.ids import ClientId, ProjectId, SessionId
 from fedbus_schemas.work import PartialRecord
-from redis.asyncio import BlockingConnectionPool, Redis
+from redis.asyncio import BlockingConnectionPool, Connection, Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import ExponentialBackoff
 from redis.commands.core import AsyncScript
@@ -106,6 +106,7 @@ class RedisConnection:
     """A bounded pool of connections; every fault of the server is `RecordsAway`."""
 
     def __init__(self, url: str, password: str | None = None) -> None:
+        self.epoch = ""
         # Every command is idempotent or loses no more than a hint, so one retry is always allowed.
         retry = Retry(ExponentialBackoff(cap=0.1, base=0.02), RETRIES)
         pool = BlockingConnectionPool.from_url(
@@ -116,6 +117,7 @@ class RedisConnection:
             socket_timeout=ANSWER_TIMEOUT_S,
             health_check_interval=HEALTH_CHECK_INTERVAL_S,
             retry=retry,
+            redis_connect_func=self._on_connect,
             **({} if password is None else {"password": password}),
         )
         self._redis = Redis.from_pool(pool)
@@ -139,6 +141,16 @@ class RedisConnection:
         except (RedisError, OSError) as error:
             raise RecordsAway(str(error)) from error
         return answer
+
+    async def _on_connect(self, connection: Connection) -> None:
+        """Learn who the server is: its run changes with every restart, and so with every restore."""
+        await connection.on_connect()
+        await connection.send_command("INFO", "server")
+        answer: object = await connection.read_response()
+        for line in _bytes(answer).decode().splitlines():
+            name, _, run = line.partition(":")
+            if name == "run_id":
+                self.epoch = run
 
     async def ping(self) -> None:
         """Raise `RecordsAway` unless the server answers."""
@@ -166,7 +178,12 @@ class RedisRoundRecords:
     async def get_round(self, project: ProjectId, session: SessionId) -> LiveRound | None:
         """Give a session's state; see `ports.RoundRecords`."""
         text = await self._connection.command("HGET", _round(project, session), "state")
-        return None if text is None else LiveRound(**json.loads(_bytes(text)))
+        if text is None:
+            return None
+        try:
+            return LiveRound(**json.loads(_bytes(text)))
+        except TypeError:  # another version's fields: as good as nothing, the caller rebuilds
+            return None
 
     async def count(self, key: RoundKey, updates: Mapping[ClientId, int], batch_size: int) -> Tally:
         """Add stored updates in one call a thousand; see `ports.RoundRecords`."""
@@ -218,6 +235,10 @@ class RedisRoundRecords:
         names = [_attempt(kind, key) for kind in ("stored", "fresh", "partials")]
         await self._connection.command("UNLINK", *names)
 
+    def epoch(self) -> str:
+        """Give the run of the server that connected last; see `ports.RoundRecords`."""
+        return self._connection.epoch
+
 
 class RedisPresence:
     """`ports.Presence` in Redis."""
@@ -231,7 +252,8 @@ class RedisPresence:
         await self._connection.run(
             self._connection.seen,
             _online(project),
-            *(_milliseconds(at), oldest, _seconds(ONLINE_LIFETIME), *clients),
+            *[str(part) for part in (_milliseconds(at), oldest, _seconds(ONLINE_LIFETIME))],
+            *clients,
         )
 
     async def online(self, project: ProjectId, since: datetime) -> dict[ClientId, datetime] | None:

@@ -114,7 +114,19 @@ class S3Blobs:
         self._threads.shutdown(wait=False)
         self._pool.clear()
 
+    async def try_put(self, key: str, content: bytes) -> int:
+        """Send one create-only PUT and give the store's status, whatever it is; for the probe."""
+        return await self._in_thread(lambda: self._send_parts(key, [content])[0])
+
     def _put(self, key: str, parts: Sequence[Part]) -> None:
+        status, text = self._send_parts(key, parts)
+        if status in _OK or status == _EXISTS:
+            return
+        if "BadDigest" in text or "InvalidDigest" in text:
+            raise BlobCorrupt(f"{key}: the parts do not hash to the key")
+        raise StoreAway(f"PUT {key}: {status} {text}")
+
+    def _send_parts(self, key: str, parts: Sequence[Part]) -> tuple[int, str]:
         digest = key.rpartition("/")[2]
         views = [memoryview(part).cast("B") for part in parts if len(part)]
         headers = {
@@ -123,14 +135,11 @@ class S3Blobs:
             "if-none-match": "*",
             "x-amz-checksum-sha256": checksum_header(digest),
         }
-        with self._request("PUT", key, headers, views) as response:
-            if response.status in _OK or response.status == _EXISTS:
-                response.drain_conn()
-                return
-            text = _error_text(response)
-            if "BadDigest" in text or "InvalidDigest" in text:
-                raise BlobCorrupt(f"{key}: the parts do not hash to the key")
-            raise StoreAway(f"PUT {key}: {response.status} {text}")
+        response = self._send("PUT", key, headers, views)
+        try:
+            return response.status, _error_text(response)
+        finally:
+            response.release_conn()
 
     def _get(self, key: str, size_max: int) -> bytearray:
         response = self._open("GET", key, {})
@@ -174,16 +183,6 @@ class S3Blobs:
         if response.status in _MISSING:
             raise BlobMissing(key)
         raise StoreAway(f"{method} {key}: {response.status} {text}")
-
-    @contextmanager
-    def _request(
-        self, method: str, key: str, headers: Mapping[str, str], views: Sequence[memoryview]
-    ) -> Iterator[urllib3.BaseHTTPResponse]:
-        response = self._send(method, key, headers, views)
-        try:
-            yield response
-        finally:
-            response.release_conn()
 
     def _send(
         self,

@@ -1,0 +1,197 @@
+"""What every service is told by its environment: `FEDBUS_…`, nested with `__`, secrets only in files.
+
+A service's own settings are fields of a subclass. A variable under the prefix that no field knows is
+refused, so that a misspelt name does not silently leave a default in force.
+"""
+
+import difflib
+import json
+import os
+import re
+import socket
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Annotated, Literal, Self
+
+from fedbus_schemas.ids import InstanceName
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from fedbus_runtime.errors import SettingsFault
+
+PREFIX = "FEDBUS_"
+NESTED = "__"
+SECRET_BYTES_MAX = 4096
+HIDDEN = "(hidden)"
+
+_SECRET_WORDS = ("access_key", "password", "secret", "token")
+
+Port = Annotated[int, Field(ge=0, le=65535)]
+
+
+class Section(BaseModel):
+    """A group of settings."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class LogSettings(Section):
+    """What is logged, and how."""
+
+    level: Literal["debug", "info", "warning", "error"] = Field(
+        default="info", description="The least level that is logged."
+    )
+    format: Literal["auto", "json", "pretty"] = Field(
+        default="auto",
+        description="json = one JSON object a line; pretty = for people; auto = pretty on a terminal.",
+    )
+
+
+class NatsSettings(Section):
+    """The bus."""
+
+    url: Annotated[str, Field(min_length=1)] = Field(
+        default="nats://127.0.0.1:4222", description="The servers' addresses, separated by commas."
+    )
+    seed_file: Path | None = Field(
+        default=None,
+        description="File with this service's NATS user seed (SU…); unset = connect without signing in.",
+    )
+    replicas: Annotated[int, Field(ge=1, le=5)] = Field(
+        default=1, description="Copies the servers keep of each stream: 1, or 3 or 5 in a cluster."
+    )
+
+    @property
+    def urls(self) -> tuple[str, ...]:
+        """The addresses, one by one."""
+        return tuple(url.strip() for url in self.url.split(",") if url.strip())
+
+
+class RedisSettings(Section):
+    """The live round state."""
+
+    url: Annotated[str, Field(min_length=1)] = Field(
+        default="redis://127.0.0.1:6379/0",
+        description="The server's address: redis:// or rediss://, without the password.",
+    )
+    password_file: Path | None = Field(
+        default=None, description="File with the server's password; unset = none is needed."
+    )
+
+
+class S3Settings(Section):
+    """The object store."""
+
+    endpoint: Annotated[str, Field(pattern=r"^https?://[^/]+$")] = Field(
+        default="http://127.0.0.1:9000",
+        description="Where services reach the store: scheme, host and port.",
+    )
+    public_endpoint: Annotated[str, Field(pattern=r"^https?://[^/]+$")] | None = Field(
+        default=None,
+        description="Where clients reach the store; signed into their grants. Unset = as the services.",
+    )
+    bucket: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9.-]{2,62}$")] = Field(
+        default="fedbus", description="The bucket; made at the start when it is missing."
+    )
+    access_key: str = Field(default="", description="The name of the store's access key.")
+    secret_key_file: Path | None = Field(
+        default=None, description="File with the secret that belongs to the access key."
+    )
+    region: Annotated[str, Field(min_length=1)] = Field(
+        default="us-east-1", description="The region that requests are signed for."
+    )
+
+
+class HealthSettings(Section):
+    """Where /healthz and /readyz are answered."""
+
+    host: str = Field(default="127.0.0.1", description="The address to listen on.")
+    port: Port = Field(default=0, description="The port to listen on; 0 = health is not served.")
+
+
+def _this_host() -> str:
+    return re.sub(r"[^A-Za-z0-9_-]", "-", socket.gethostname())[:64] or "service"
+
+
+class ServiceSettings(BaseSettings):
+    """What every service needs. Services subclass this; `load` reads the environment."""
+
+    model_config = SettingsConfigDict(
+        env_prefix=PREFIX,
+        env_nested_delimiter=NESTED,
+        frozen=True,
+        extra="forbid",
+        validate_default=True,
+    )
+
+    instance: InstanceName = Field(
+        default_factory=_this_host,
+        description="This process's name in logs and records; unset = the host's name.",
+    )
+    log: LogSettings = LogSettings()
+    nats: NatsSettings = NatsSettings()
+    redis: RedisSettings = RedisSettings()
+    s3: S3Settings = S3Settings()
+    health: HealthSettings = HealthSettings()
+
+    @classmethod
+    def load(cls, environment: Mapping[str, str] = os.environ) -> Self:
+        """Read the environment. Raises `SettingsFault` that names every variable which is wrong."""
+        known = {name for name, _ in variables(cls)}
+        unknown = [name for name in environment if name.upper().startswith(PREFIX)]
+        faults = [_unknown(name, known) for name in unknown if name.upper() not in known]
+        if faults:
+            raise SettingsFault("; ".join(sorted(faults)))
+        try:
+            return cls()
+        except ValidationError as error:
+            texts = [f"{_variable(each['loc'])}: {each['msg']}" for each in error.errors()]
+            raise SettingsFault("; ".join(texts)) from error
+
+
+def read_secret(file: Path) -> str:
+    """Read a secret without the white space around it. Raises `SettingsFault`, which never shows it."""
+    try:
+        text = file.read_text().strip()
+    except (OSError, UnicodeDecodeError) as error:
+        raise SettingsFault(f"cannot read the secret in {file}: {error}") from error
+    if not text or len(text) > SECRET_BYTES_MAX:
+        raise SettingsFault(f"{file} should hold a secret and is empty or far too long")
+    return text
+
+
+def print_settings(settings: BaseSettings) -> str:
+    """Write the settings in force as JSON, with what is secret hidden."""
+    return json.dumps(_masked(settings.model_dump(mode="json")), indent=2)
+
+
+def variables(model: type[BaseModel], prefix: str = PREFIX) -> Iterator[tuple[str, str]]:
+    """Give every variable's name with its description; the docs' table is made from it."""
+    for name, field in model.model_fields.items():
+        variable = f"{prefix}{name.upper()}"
+        kind = field.annotation
+        if isinstance(kind, type) and issubclass(kind, BaseModel):
+            yield from variables(kind, f"{variable}{NESTED}")
+        else:
+            yield variable, field.description or ""
+
+
+def _masked(content: Mapping[str, object]) -> dict[str, object]:
+    shown: dict[str, object] = {}
+    for name, value in content.items():
+        if isinstance(value, Mapping):
+            shown[name] = _masked(value)
+        elif value and not name.endswith("_file") and any(word in name for word in _SECRET_WORDS):
+            shown[name] = HIDDEN
+        else:
+            shown[name] = value
+    return shown
+
+
+def _unknown(name: str, known: set[str]) -> str:
+    near = difflib.get_close_matches(name.upper(), sorted(known), n=1)
+    return f"{name} is no setting" + (f"; did you mean {near[0]}?" if near else "")
+
+
+def _variable(location: tuple[int | str, ...]) -> str:
+    return PREFIX + NESTED.join(str(part).upper() for part in location)
