@@ -99,7 +99,7 @@ def find_function(place: str) -> Callable[..., object]:
 
 def _top(
     *,
-    version: Annotated[
+    _version: Annotated[
         bool, typer.Option("--version", help="Show the version.", callback=lambda on: _show(on))
     ] = False,
 ) -> None:

@@ -13,7 +13,7 @@ from fedbus._keys import Keys
 from fedbus._participation import Participation
 from fedbus._transport import Bus
 from fedbus.credentials import load
-from fedbus.errors import FedbusError
+from fedbus.errors import BadOption, FedbusError
 from fedbus.options import Options
 from fedbus.trainer import Trainer, TrainFunction, ValidateFunction
 
@@ -50,20 +50,16 @@ def run(
         fedbus.run(train=train, credentials="client.json")
     ```
 
-    Raises `BadCredentials` and `BadOption` before it starts, and `Refused` or `NotPermitted` when the
+    Raises `BadCredentials` or `BadOption` before it starts, and `Refused` or `NotPermitted` when the
     servers will not have this client.
     """
-    client = Client(
-        Trainer(train, validate),
-        Options(credentials=credentials, state_dir=state_dir, cache_dir=cache_dir),
-    )
-    _show_log()
-    try:
+    with suppress(RuntimeError):
         asyncio.get_running_loop()
-    except RuntimeError:
-        asyncio.run(_run_until_signal(client))
-    else:
-        raise RuntimeError("an event loop runs here already; say: await fedbus.Client(...).run()")
+        raise BadOption("an event loop runs here already; say: await fedbus.Client(...).run()")
+    options = Options(credentials=credentials, state_dir=state_dir, cache_dir=cache_dir)
+    client = Client(Trainer(train, validate), options)
+    _show_log()
+    asyncio.run(_run_until_signal(client))
 
 
 class _Stop(Exception):

@@ -12,15 +12,14 @@ from pathlib import Path
 import nats
 import pytest
 from Crypto.PublicKey import ECC
+from fedbus import BusAway, NotPermitted, Options
+from fedbus._keys import Keys
+from fedbus._transport import Bus
 from fedbus_schemas import nkeys, signing, subjects
 from fedbus_schemas.asks import Answer, Beat, Noted
 from fedbus_schemas.credentials import Credentials
 from nats.aio.client import Client as Nats
 from nats.aio.msg import Msg
-
-from fedbus import BusAway, NotPermitted, Options
-from fedbus._keys import Keys
-from fedbus._transport import Bus
 
 pytestmark = pytest.mark.servers
 

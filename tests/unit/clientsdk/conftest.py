@@ -9,13 +9,12 @@ import numpy as np
 import pytest
 from Crypto.PublicKey import ECC
 from Crypto.Signature import eddsa
-from fedbus_schemas import nkeys, signing
-from fedbus_schemas.models import BlobRef
-from fedbus_schemas.credentials import Credentials
-from fedbus_schemas.tasks import Mail, ModelToFetch, SignedMail, TrainTask, ValidateTask
-
 from fedbus import _tensorfile
 from fedbus._keys import Keys
+from fedbus_schemas import nkeys, signing
+from fedbus_schemas.credentials import Credentials
+from fedbus_schemas.models import BlobRef
+from fedbus_schemas.tasks import Mail, ModelToFetch, SignedMail, TrainTask, ValidateTask
 
 CLIENT = "c" + "a" * 16
 

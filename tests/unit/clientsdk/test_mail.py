@@ -3,10 +3,9 @@
 from typing import Any
 
 import pytest
+from fedbus._mail import NotOurs, open_mail, read_live
 from fedbus_schemas import signing
 from fedbus_schemas.tasks import SignedMail
-
-from fedbus._mail import NotOurs, open_mail, read_live
 
 
 def opened(world: Any, signed: SignedMail) -> object:

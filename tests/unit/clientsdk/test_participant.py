@@ -3,14 +3,6 @@
 from dataclasses import dataclass, field
 
 import pytest
-from fedbus_schemas.asks import SessionReceipt
-from fedbus_schemas.models import BlobRef
-from fedbus_schemas.refusals import Refusal, RefusalCode
-from fedbus_schemas.tasks import Fate, Mail, ModelToFetch, Receipt, TrainTask, ValidateTask
-from fedbus_schemas.updates import ValidationReport
-from hypothesis import given
-from hypothesis import strategies as st
-
 from fedbus._participant import (
     VALIDATIONS_MAX,
     Action,
@@ -25,6 +17,13 @@ from fedbus._participant import (
     ValidateJob,
 )
 from fedbus._updates import Update, UpdateKey
+from fedbus_schemas.asks import SessionReceipt
+from fedbus_schemas.models import BlobRef
+from fedbus_schemas.refusals import Refusal, RefusalCode
+from fedbus_schemas.tasks import Fate, Mail, ModelToFetch, Receipt, TrainTask, ValidateTask
+from fedbus_schemas.updates import ValidationReport
+from hypothesis import given
+from hypothesis import strategies as st
 
 MODEL = ModelToFetch(digest="0" * 64, size=1)
 
@@ -36,7 +35,7 @@ def train(number: int, attempt: int = 1) -> TrainTask:
         model=MODEL,
         settings={},
         seed=0,
-        deadline="2030-01-01T00:00:00Z",  # type: ignore[arg-type]
+        deadline="2030-01-01T00:00:00Z",
         weight_max=10,
         inline_bytes_max=0,
         trace_id="",

@@ -2,12 +2,11 @@
 
 import numpy as np
 import pytest
+from fedbus import _tensorfile as sdk
+from fedbus.errors import BadModel
 from fedbus_core.aggregation import tensorfile as servers
 from hypothesis import given
 from hypothesis import strategies as st
-
-from fedbus import _tensorfile as sdk
-from fedbus.errors import BadModel
 
 KINDS = [
     "<f8",

@@ -1,0 +1,433 @@
+"""A whole client against services that run in the test: what it says, when, and what it survives."""
+
+import asyncio
+import logging
+import threading
+from collections.abc import AsyncIterator, Callable, Coroutine
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from fedbus import (
+    BusAway,
+    Client,
+    ClientUnknown,
+    KeyChanged,
+    NotPermitted,
+    Options,
+    StoreAway,
+    Trainer,
+    _tensorfile,
+)
+from fedbus._blobs import Blobs
+from fedbus_schemas.asks import (
+    Answer,
+    Grant,
+    GrantRequest,
+    Hello,
+    Noted,
+    SessionReceipt,
+    Stored,
+    Sync,
+    Synced,
+    Welcome,
+)
+from fedbus_schemas.refusals import Refusal, RefusalCode
+from fedbus_schemas.tasks import Fate, Mail, Receipt
+from fedbus_schemas.updates import Submission, ValidationReport
+
+WAIT_S = 10
+
+
+class Services:
+    """Answers a client's asks, and keeps what was asked. `plan` replaces the next answers of a verb."""
+
+    def __init__(self, world: Any) -> None:
+        self.world = world
+        self.asked: list[tuple[str, bytes]] = []
+        self.plan: dict[str, list[Answer | Exception]] = {}
+        self.open_mail: list[Mail] = []
+        self.receipts: list[SessionReceipt] = []
+        self.changed = asyncio.Event()
+        self.lost = asyncio.Event()
+        self.hear: Callable[[bytes], None] = lambda _: None
+
+    async def serve(
+        self, hear: Callable[[bytes], None], attend: Callable[[], Coroutine[None, None, None]]
+    ) -> None:
+        self.hear = hear
+        while True:
+            self.lost.clear()
+            async with asyncio.TaskGroup() as group:
+                attending = group.create_task(attend())
+                await self.lost.wait()
+                attending.cancel()
+
+    async def ask(self, verb: str, content: bytes, trace_id: str = "") -> Answer:
+        self.asked.append((verb, content))
+        self.changed.set()
+        planned = self.plan.get(verb)
+        if planned:
+            outcome = planned.pop(0)
+            if isinstance(outcome, Exception):
+                raise outcome
+            return outcome
+        return self.usual(verb, content)
+
+    def usual(self, verb: str, content: bytes) -> Answer:
+        match verb:
+            case "hello":
+                return Answer(welcome=Welcome(client=self.world.client, beat_s=3600))
+            case "sync":
+                mail = tuple(self.world.sign(one) for one in self.open_mail)
+                return Answer(synced=Synced(mail=mail, receipts=tuple(self.receipts)))
+            case "grant":
+                request = GrantRequest.model_validate_json(content)
+                method = "GET" if request.purpose == "download" else "PUT"
+                when = datetime(2030, 1, 1, tzinfo=UTC)
+                url = f"http://store/{request.blob.digest}"
+                return Answer(grant=Grant(method=method, url=url, expires=when))
+            case "submit":
+                manifest = Submission.model_validate_json(content).content()
+                stored = Stored(
+                    session=manifest.session,
+                    round=manifest.round,
+                    attempt=manifest.attempt,
+                    sequence=1,
+                    update=manifest.update.digest,
+                )
+                return Answer(stored=stored)
+            case _:
+                return Answer(noted=Noted())
+
+    def said(self, verb: str) -> list[bytes]:
+        return [content for one, content in self.asked if one == verb]
+
+    async def until(self, condition: Callable[[], object]) -> None:
+        async with asyncio.timeout(WAIT_S):
+            while not condition():
+                self.changed.clear()
+                try:
+                    await asyncio.wait_for(self.changed.wait(), 0.01)
+                except TimeoutError:
+                    continue
+
+    def post(self, mail: Mail) -> None:
+        self.hear(self.world.sign(mail).to_bytes())
+
+    async def ready(self) -> None:
+        await self.until(lambda: self.said("sync"))
+        await asyncio.sleep(0)
+
+
+@pytest.fixture
+def services(world: Any) -> Services:
+    return Services(world)
+
+
+def options(world: Any, **more: Any) -> Options:
+    given = {"backoff_min_s": 0.001, "backoff_max_s": 0.01, "patience_s": 5}
+    return Options(credentials=world.credentials, **(given | more))
+
+
+def train(model: Any, settings: Any) -> Any:
+    model["w"] += settings["lr"]
+    return model, 5, {"loss": 0.5}
+
+
+@asynccontextmanager
+async def running(services: Services, trainer: Trainer, **more: Any) -> AsyncIterator[Client]:
+    client = Client(trainer, options(services.world, **more), line=services)
+    async with asyncio.TaskGroup() as group:
+        run = group.create_task(client.run())
+        try:
+            await services.ready()
+            yield client
+        finally:
+            client.stop()
+            async with asyncio.timeout(WAIT_S):
+                await run
+
+
+async def test_a_round_from_the_task_to_the_receipt(
+    services: Services, world: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    def validate(model: Any, settings: Any) -> Any:
+        return 3, {"accuracy": float(model["w"].mean())}
+
+    with caplog.at_level(logging.INFO, "fedbus"):
+        async with running(services, Trainer(train, validate)):
+            services.post(world.mail(1, tasks=[world.train(1)]))
+            await services.until(lambda: services.said("submit"))
+            submission = Submission.model_validate_json(services.said("submit")[0])
+            assert submission.content().weight == 5
+            assert submission.inline is not None
+            counted = Receipt(round=1, attempt=1, fate=Fate.COUNTED)
+            services.post(world.mail(2, tasks=[world.validate(1)], receipts=[counted]))
+            await services.until(lambda: services.said("report"))
+    report = ValidationReport.model_validate_json(services.said("report")[0])
+    assert (report.weight, report.metrics) == (3, {"accuracy": 1.0})
+    assert "s-1 round 1.1: training" in caplog.text
+    assert "update stored" in caplog.text
+    assert "update counted" in caplog.text
+
+
+async def test_mail_that_waits_comes_with_the_sync(services: Services, world: Any) -> None:
+    services.open_mail = [world.mail(1, tasks=[world.train(1)])]
+    async with running(services, Trainer(train)):
+        await services.until(lambda: services.said("submit"))
+
+
+async def test_hello_is_said_again_in_the_same_words(services: Services, world: Any) -> None:
+    away = Refusal(code=RefusalCode.RETRY_LATER)
+    services.plan["hello"] = [BusAway("nobody"), Answer(refusal=away), BusAway("late")]
+    async with running(services, Trainer(train)):
+        pass
+    assert len(services.said("hello")) == 4
+    assert len(set(services.said("hello"))) == 1
+    hello = Hello.model_validate_json(services.said("hello")[0])
+    assert (hello.name, hello.key) == ("site-1", world.keys.public)
+
+
+@pytest.mark.parametrize(
+    ("outcome", "raised"),
+    [
+        (Answer(refusal=Refusal(code=RefusalCode.KEY_CHANGED)), KeyChanged),
+        (Answer(refusal=Refusal(code=RefusalCode.CLIENT_UNKNOWN)), ClientUnknown),
+        (NotPermitted("fl.demo.ask.x.hello", "publish to"), NotPermitted),
+    ],
+)
+async def test_a_hello_refused_for_good_ends_the_run(
+    services: Services, world: Any, outcome: Answer | Exception, raised: type[Exception]
+) -> None:
+    services.plan["hello"] = [outcome]
+    client = Client(Trainer(train), options(world), line=services)
+    with pytest.raises(raised):
+        await asyncio.wait_for(client.run(), WAIT_S)
+
+
+async def test_after_a_lost_connection_it_says_hello_and_syncs_again(
+    services: Services, world: Any
+) -> None:
+    async with running(services, Trainer(train)):
+        services.post(world.mail(1, tasks=[world.train(1)]))
+        await services.until(lambda: len(services.said("submit")) == 1)
+        await asyncio.sleep(0.01)
+        services.lost.set()
+        await services.until(lambda: len(services.said("sync")) == 2)
+        [pending] = Sync.model_validate_json(services.said("sync")[1]).pending
+        assert (pending.session, pending.round) == ("s-1", 1)
+        await services.until(lambda: len(services.said("submit")) == 2)
+        assert len(set(services.said("submit"))) == 1
+        services.receipts = [SessionReceipt(session="s-1", round=1, attempt=1, fate=Fate.COUNTED)]
+        services.lost.set()
+        await services.until(lambda: len(services.said("sync")) == 3)
+        services.lost.set()
+        await services.until(lambda: len(services.said("sync")) == 4)
+        assert Sync.model_validate_json(services.said("sync")[3]).pending == ()
+    assert len(services.said("submit")) == 2
+
+
+async def test_a_submission_is_sent_again_unchanged_until_there_is_an_answer(
+    services: Services, world: Any
+) -> None:
+    later = Answer(refusal=Refusal(code=RefusalCode.RETRY_LATER))
+    unknown = Answer(refusal=Refusal(code=RefusalCode.ROUND_UNKNOWN))
+    services.plan["submit"] = [BusAway("nobody"), later, unknown, later]
+    async with running(services, Trainer(train)):
+        services.post(world.mail(1, tasks=[world.train(1)]))
+        await services.until(lambda: len(services.said("submit")) == 5)
+    assert len(set(services.said("submit"))) == 1
+
+
+async def test_a_refused_update_is_told_with_its_meaning_and_not_sent_again(
+    services: Services, world: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    closed = Refusal(code=RefusalCode.ROUND_CLOSED, detail="round 1 is over")
+    services.plan["submit"] = [Answer(refusal=closed)]
+    async with running(services, Trainer(train)):
+        services.post(world.mail(1, tasks=[world.train(1)]))
+        await services.until(lambda: "round_closed" in caplog.text)
+        services.lost.set()
+        await services.until(lambda: len(services.said("sync")) == 2)
+    assert "drop the update and take the next task. (round 1 is over)" in caplog.text
+    assert len(services.said("submit")) == 1
+
+
+async def test_a_function_that_raises_is_told_and_the_client_lives_on(
+    services: Services, world: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fails_first(model: Any, settings: Any) -> Any:
+        if settings.round == 1:
+            raise ValueError("no data here")
+        return train(model, settings)
+
+    async with running(services, Trainer(fails_first)):
+        services.post(world.mail(1, tasks=[world.train(1)]))
+        await services.until(lambda: "the function failed" in caplog.text)
+        services.post(world.mail(2, tasks=[world.train(2)]))
+        await services.until(lambda: services.said("submit"))
+    assert 'ValueError: no data here (file "' in caplog.text
+    assert "test_client.py" in caplog.text
+    assert "_work.py" not in caplog.text
+    assert len(services.said("submit")) == 1
+
+
+async def test_a_bad_result_names_the_tensor(
+    services: Services, world: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    def breaks(model: Any, settings: Any) -> Any:
+        return model | {"w": np.full(3, np.nan)}, 5, {}
+
+    async with running(services, Trainer(breaks)):
+        services.post(world.mail(1, tasks=[world.train(1)]))
+        await services.until(lambda: "tensor 'w' holds NaN" in caplog.text)
+    assert not services.said("submit")
+
+
+async def test_a_withdrawn_task_is_cancelled_and_its_result_thrown_away(
+    services: Services, world: Any
+) -> None:
+    began, seen = threading.Event(), threading.Event()
+
+    def slow(model: Any, settings: Any) -> Any:
+        if settings.round == 1:
+            began.set()
+            while not settings.cancelled():
+                seen.wait(0.001)
+            seen.set()
+        return train(model, settings)
+
+    async with running(services, Trainer(slow)):
+        services.post(world.mail(1, tasks=[world.train(1)]))
+        await services.until(began.is_set)
+        services.post(world.mail(2, tasks=[world.train(2)]))
+        await services.until(lambda: services.said("submit"))
+    assert seen.is_set()
+    [content] = services.said("submit")
+    assert Submission.model_validate_json(content).content().round == 2
+
+
+async def test_stop_does_not_wait_for_a_function(services: Services, world: Any) -> None:
+    began, release = threading.Event(), threading.Event()
+
+    def hangs(model: Any, settings: Any) -> Any:
+        began.set()
+        release.wait(WAIT_S)
+        return model, 1, {}
+
+    loop = asyncio.get_running_loop()
+    async with running(services, Trainer(hangs)) as client:
+        services.post(world.mail(1, tasks=[world.train(1)]))
+        await services.until(began.is_set)
+        stopped = loop.time()
+        client.stop()
+    assert loop.time() - stopped < 1
+    release.set()
+
+
+async def test_a_forged_mail_changes_nothing(
+    services: Services, world: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with running(services, Trainer(train)):
+        forged = world.sign(world.mail(9, tasks=[world.train(9)]), key=world.other_key())
+        services.hear(forged.to_bytes())
+        services.hear(b"\x00")
+        services.post(world.mail(1, tasks=[world.train(1)]))
+        await services.until(lambda: services.said("submit"))
+    assert "nobody that we trust" in caplog.text
+    [content] = services.said("submit")
+    assert Submission.model_validate_json(content).content().round == 1
+
+
+class Store:
+    """An object store behind the SDK's transfers, some of which fail."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.blobs: dict[str, bytes] = {}
+        self.failures: list[str] = []
+        self.gets = 0
+        monkeypatch.setattr(Blobs, "get", self.get)
+        monkeypatch.setattr(Blobs, "put", self.put)
+
+    def get(self, grant: Grant, blob: Any, stop: Any) -> bytearray:
+        self.gets += 1
+        self.fail()
+        return bytearray(self.blobs[grant.url])
+
+    def put(self, grant: Grant, data: bytes, stop: Any) -> None:
+        self.fail()
+        self.blobs[grant.url] = bytes(data)
+
+    def fail(self) -> None:
+        if self.failures:
+            raise StoreAway(self.failures.pop())
+
+
+async def test_large_files_go_through_the_store_which_may_fail_for_a_while(
+    services: Services, world: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = Store(monkeypatch)
+    file = world.model_file(size=1000)
+    digest = world.blob(file).digest
+    store.blobs[f"http://store/{digest}"] = file
+    store.failures = ["503", "503"]
+
+    def breaks_the_store(model: Any, settings: Any) -> Any:
+        store.failures = ["500"]
+        return train(model, settings)
+
+    missing = Answer(refusal=Refusal(code=RefusalCode.BLOB_MISSING))
+    services.plan["submit"] = [missing]
+    async with running(services, Trainer(breaks_the_store)):
+        for number in (1, 2):
+            task = world.train(number, model=world.model(file, inline=False), inline_bytes_max=100)
+            services.post(world.mail(number, tasks=[task]))
+            await services.until(lambda: len(services.said("submit")) == number + 1)  # noqa: B023
+    assert store.gets == 3  # twice failed, once got, then remembered
+    manifest = Submission.model_validate_json(services.said("submit")[0]).content()
+    sent = _tensorfile.read(store.blobs[f"http://store/{manifest.update.digest}"])
+    assert sent["w"].tolist() == [1.5] * 1000
+
+
+async def test_a_restart_sends_the_finished_update_again_and_does_not_train_again(
+    services: Services, world: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = Store(monkeypatch)
+    services.plan["submit"] = [BusAway("nobody")] * 1000
+    task = world.train(1, inline_bytes_max=0)
+    async with running(services, Trainer(train), state_dir=tmp_path):
+        services.post(world.mail(1, tasks=[task]))
+        await services.until(lambda: services.said("submit"))
+    first = services.said("submit")[0]
+    store.blobs.clear()
+
+    again = Services(world)
+    again.open_mail = [world.mail(1, tasks=[task])]
+
+    def never(model: Any, settings: Any) -> Any:
+        raise AssertionError("trained again")
+
+    async with running(again, Trainer(never), state_dir=tmp_path):
+        await again.until(lambda: again.said("submit"))
+        assert again.said("submit") == [first]
+        assert len(store.blobs) == 1
+        counted = Receipt(round=1, attempt=1, fate=Fate.COUNTED)
+        again.post(world.mail(2, receipts=[counted]))
+        assert list((tmp_path / "updates").iterdir()) == []
+
+
+async def test_a_client_runs_once(services: Services, world: Any) -> None:
+    async with running(services, Trainer(train)) as client:
+        with pytest.raises(RuntimeError, match="runs once"):
+            await client.run()
+
+
+async def test_a_stop_before_the_run_ends_it_at_once(services: Services, world: Any) -> None:
+    client = Client(Trainer(train), options(world), line=services)
+    client.stop()
+    await asyncio.wait_for(client.run(), WAIT_S)
+    client.stop()

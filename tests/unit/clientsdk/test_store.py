@@ -1,0 +1,93 @@
+"""Kept updates and models: whole or not there."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from fedbus import _updates
+from fedbus._store import KeptInFolder, KeptInMemory, Models
+from fedbus._updates import Update
+from fedbus_schemas.updates import Timings
+
+
+def update(world: Any, number: int = 1, *, apart: bool = True) -> Update:
+    return _updates.make(
+        project="demo",
+        session="s-1",
+        client=world.client,
+        task=world.train(number, inline_bytes_max=0 if apart else 65536),
+        trained=_updates.Trained(world.model_file(number), 5, {}),
+        timings=Timings(),
+        public_key=world.keys.public,
+        sign=world.keys.sign,
+    )
+
+
+@pytest.mark.parametrize("apart", [True, False])
+def test_a_kept_update_is_there_after_a_restart(tmp_path: Path, world: Any, apart: bool) -> None:
+    one = update(world, apart=apart)
+    light = KeptInFolder(tmp_path, 4).keep(one)
+    assert light == replace(one, file=None)
+    again = KeptInFolder(tmp_path, 4)
+    assert again.load() == [light]
+    if apart:
+        assert again.file(light) == world.model_file(1)
+    again.drop(one.key)
+    assert list((tmp_path / "updates").iterdir()) == []
+    again.drop(one.key)
+
+
+def test_the_rest_of_a_crash_is_removed(tmp_path: Path, world: Any) -> None:
+    kept = KeptInFolder(tmp_path, 4)
+    kept.keep(update(world, 1))
+    kept.keep(update(world, 2))
+    folder = tmp_path / "updates"
+    (folder / "s-1~2~1.safetensors").write_bytes(b"half")
+    (folder / "s-1~3~1.json.new").write_bytes(b"half")
+    (folder / "s-1~4~1.safetensors").write_bytes(b"no submission")
+    (folder / "s-1~5~1.json").write_bytes(b"{}")
+    (folder / "s-1~1~1.json").rename(folder / "s-1~9~9.json")
+    kept.keep(update(world, 6))
+    assert [one.key.round for one in kept.load()] == [6]
+    assert len(list(folder.iterdir())) == 2
+
+
+def test_no_more_than_the_limit_come_back(tmp_path: Path, world: Any) -> None:
+    kept = KeptInFolder(tmp_path, 8)
+    for number in range(1, 5):
+        kept.keep(update(world, number))
+    assert len(KeptInFolder(tmp_path, 2).load()) == 2
+    assert len(list((tmp_path / "updates").iterdir())) == 4
+
+
+def test_in_memory_the_update_carries_its_file(world: Any) -> None:
+    kept, one = KeptInMemory(), update(world)
+    assert kept.keep(one) is one
+    assert one.file is not None
+    assert kept.load() == []
+    kept.drop(one.key)
+    with pytest.raises(OSError, match="no file"):
+        kept.file(one)
+
+
+def test_the_last_model_is_remembered(world: Any) -> None:
+    models = Models(None, 1)
+    data = world.model_file()
+    assert models.find(world.blob(data)) is None
+    models.add(world.blob(data), data)
+    assert models.find(world.blob(data)) is data
+    assert models.find(world.blob(b"other")) is None
+
+
+def test_models_in_a_folder_are_checked_and_few(tmp_path: Path, world: Any) -> None:
+    files = [world.model_file(number) for number in range(3)]
+    models = Models(tmp_path, 2)
+    for data in files:
+        models.add(world.blob(data), data)
+    again = Models(tmp_path, 2)
+    assert again.find(world.blob(files[0])) is None
+    assert again.find(world.blob(files[2])) == files[2]
+    path = tmp_path / f"{world.blob(files[1]).digest}.safetensors"
+    path.write_bytes(bytes(len(files[1])))
+    assert again.find(world.blob(files[1])) is None
