@@ -259,11 +259,13 @@ class CombinerView(Message):
 
 
 class RefusalView(Message):
-    """Something of a client's that was refused, from the notes. `client` may be a device key."""
+    """A request of a client's that was refused: what it asked (`verb`), and why it was not taken."""
 
     sequence: Count
     time: AwareDatetime
-    client: str
+    device: str
+    client: ClientId | None = None
+    verb: str = ""
     code: str
     detail: str = ""
     meaning: str = ""
@@ -326,7 +328,6 @@ class LiveUpdate(Message):
     client: ClientId
     sequence: int
     time: AwareDatetime
-    stored: Count | None = None
 
 
 class LiveValidation(Message):

@@ -1,0 +1,5 @@
+"""`python -m fedbus_api`."""
+
+from fedbus_api.main import main
+
+main()

@@ -1,0 +1,27 @@
+"""The app: routes over the parts, problems for errors. It starts and stops nothing: `main` does."""
+
+from fastapi import Depends, FastAPI
+
+from fedbus_api import openapi, problems
+from fedbus_api.routes import audit, events, models, participants, rounds, sessions, status
+from fedbus_api.routes.parameters import authorize
+from fedbus_api.wiring import Api
+
+VERSION = "1"
+DESCRIPTION = """Start and follow federated learning sessions.
+
+Reads are made from the session's log and touch no round. Errors are `application/problem+json` with a
+reason code. Lists come newest first, in pages: pass `next` as `cursor`.
+"""
+
+
+def create_app(api: Api) -> FastAPI:
+    """Make the app over these parts."""
+    app = FastAPI(title="Federated learning api", version=VERSION, description=DESCRIPTION)
+    app.state.api = api
+    problems.install(app)
+    openapi.install(app)
+    for part in (sessions, rounds, events, models, audit, participants):
+        app.include_router(part.router, dependencies=[Depends(authorize)])
+    app.include_router(status.router)
+    return app

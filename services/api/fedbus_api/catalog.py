@@ -1,0 +1,182 @@
+"""The models: those that were uploaded (REGISTRY) and those that rounds made (the projection)."""
+
+import asyncio
+import hashlib
+from collections.abc import AsyncIterable
+
+from fedbus_core.aggregation.checks import check_model
+from fedbus_core.aggregation.grid import Numbers, exponents_of
+from fedbus_core.aggregation.tensorfile import TensorFileError, parse_layout
+from fedbus_runtime.errors import Conflict
+from fedbus_runtime.ports import Blobs, Clock, StoredMessage, Streams
+from fedbus_schemas import keys, subjects
+from fedbus_schemas.codec import Unreadable, read
+from fedbus_schemas.ids import ProjectId, SessionId, Sha256
+from fedbus_schemas.models import ModelRef
+from fedbus_schemas.refusals import RefusalCode
+from fedbus_schemas.registry import ModelRecord
+from fedbus_schemas.streams import REGISTRY
+from fedbus_schemas.views import LineageView, ModelView
+
+from fedbus_api.problems import Problem
+from fedbus_api.projection import RoundDocument, SessionDocument
+from fedbus_api.reading import Reader
+
+MODELS_MAX = 1_000
+"""Models that a list looks at, the newest ones."""
+UPLOADS_AT_ONCE = 2
+
+
+class Catalog:
+    """Takes models in, lists them, and follows them to their ancestors."""
+
+    def __init__(
+        self, streams: Streams, blobs: Blobs, reader: Reader, clock: Clock, bytes_max: int
+    ) -> None:
+        self._streams = streams
+        self._blobs = blobs
+        self._reader = reader
+        self._clock = clock
+        self._bytes_max = bytes_max
+        self._uploads = asyncio.Semaphore(UPLOADS_AT_ONCE)
+
+    async def upload(
+        self, project: ProjectId, body: AsyncIterable[bytes], name: str
+    ) -> tuple[ModelView, ModelRef, bool]:
+        """Take a model in; give it, and whether it is new. Raises `Problem` when it is not one."""
+        async with self._uploads:
+            content = await self._receive(body)
+            ref = await asyncio.to_thread(_inspect, content)
+            await self._blobs.put(keys.model(project, ref.digest), [content])
+        record = ModelRecord(model=ref, name=name, since=self._clock.now())
+        subject = subjects.model_record(project, ref.digest)
+        try:
+            await self._streams.append(subject, record.to_bytes(), expected=0)
+        except Conflict:
+            standing = await self._record(project, ref.digest)
+            return _uploaded(standing or record), ref, False
+        return _uploaded(record), ref, True
+
+    async def ref(self, project: ProjectId, digest: Sha256) -> ModelRef | None:
+        """Find what a combiner must know of a model."""
+        record = await self._record(project, digest)
+        if record is not None:
+            return record.model
+        made = await self._made(project, digest)
+        return made[1].last.model if made is not None else None
+
+    async def model(self, project: ProjectId, digest: Sha256) -> ModelView | None:
+        """Find a model."""
+        record = await self._record(project, digest)
+        if record is not None:
+            return _uploaded(record)
+        made = await self._made(project, digest)
+        return _of_round(*made) if made is not None else None
+
+    async def models(self, project: ProjectId, session: SessionId | None) -> list[ModelView]:
+        """List the models of a project, or only those that a session made, newest first."""
+        found: list[ModelView] = []
+        if session is None:
+            records = await self._streams.read(REGISTRY, subjects.model_record(project))
+            found += [_uploaded(record) for one in records if (record := _read(one)) is not None]
+        for document in await self._reader.sessions(project):
+            if session in (None, document.session):
+                numbers = range(document.completed, max(0, document.completed - MODELS_MAX), -1)
+                rounds = await self._reader.rounds(document, list(numbers))
+                found += [view for one in rounds if (view := _of_round(document, one)) is not None]
+        return sorted(found, key=lambda one: (one.created, one.digest), reverse=True)[:MODELS_MAX]
+
+    async def lineage(self, project: ProjectId, digest: Sha256, limit: int) -> LineageView:
+        """Follow a model to its first ancestor, or `limit` models far."""
+        found: list[ModelView] = []
+        visited: set[SessionId] = set()
+        while len(found) < limit:
+            record = await self._record(project, digest)
+            made = None if record is not None else await self._made(project, digest)
+            if made is None or made[0].session in visited:
+                # A session whose result is its own start would lead round in a circle.
+                found += [_uploaded(record)] if record is not None else []
+                return LineageView(items=tuple(found), complete=True)
+            document, last = made
+            visited.add(document.session)
+            count = min(last.number, limit - len(found))
+            numbers = range(last.number, last.number - count, -1)
+            rounds = await self._reader.rounds(document, list(numbers))
+            found += [view for one in rounds if (view := _of_round(document, one)) is not None]
+            digest = document.initial.digest
+        return LineageView(items=tuple(found), complete=False)
+
+    async def _receive(self, body: AsyncIterable[bytes]) -> bytearray:
+        content = bytearray()
+        async for part in body:
+            content += part
+            if len(content) > self._bytes_max:
+                detail = (
+                    f"a model has {self._bytes_max} bytes at most (FEDBUS_API__MODEL_BYTES_MAX)"
+                )
+                raise Problem(RefusalCode.TOO_LARGE, detail)
+        return content
+
+    async def _record(self, project: ProjectId, digest: Sha256) -> ModelRecord | None:
+        message = await self._streams.last(REGISTRY, subjects.model_record(project, digest))
+        return _read(message) if message is not None else None
+
+    async def _made(
+        self, project: ProjectId, digest: Sha256
+    ) -> tuple[SessionDocument, RoundDocument] | None:
+        place = await self._reader.place(project, digest)
+        if place is None:
+            return None
+        document = await self._reader.session(project, place.session)
+        rounds = await self._reader.rounds(document, [place.round]) if document else []
+        return (document, rounds[0]) if document and rounds else None
+
+
+def _inspect(content: bytearray) -> ModelRef:
+    """Check a model and find its exponents. Runs in a thread."""
+    try:
+        layout = parse_layout(content, len(content))
+    except TensorFileError as error:
+        raise Problem(error.code, error.detail) from error
+    finding = check_model(layout, content, Numbers())
+    if finding is not None:
+        raise Problem(finding.code, finding.detail)
+    return ModelRef(
+        digest=hashlib.sha256(content).hexdigest(),
+        size=len(content),
+        layout=layout.digest,
+        exponents=exponents_of(layout, content),
+    )
+
+
+def _read(message: StoredMessage) -> ModelRecord | None:
+    try:
+        return read(ModelRecord, message.data)
+    except Unreadable:
+        return None
+
+
+def _uploaded(record: ModelRecord) -> ModelView:
+    model = record.model
+    return ModelView(
+        digest=model.digest,
+        size=model.size,
+        layout=model.layout,
+        name=record.name,
+        created=record.since,
+    )
+
+
+def _of_round(document: SessionDocument, one: RoundDocument) -> ModelView | None:
+    attempt = one.last
+    if attempt.model is None or attempt.ended is None:
+        return None
+    return ModelView(
+        digest=attempt.model.digest,
+        size=attempt.model.size,
+        layout=attempt.model.layout,
+        parent=attempt.base.digest,
+        session=document.session,
+        round=one.number,
+        created=attempt.ended,
+    )

@@ -1,0 +1,237 @@
+"""Hands commands to the controllers and waits, for a bounded time, until the log shows the decision.
+
+The api decides nothing. It asks the pure `decide` beforehand, only to refuse at once what cannot be; the
+truth is what is then in the log.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+
+from fedbus_core.aggregation.grid import Numbers
+from fedbus_core.rounds.decide import Facts, decide
+from fedbus_core.rounds.state import Session
+from fedbus_runtime.errors import BusAway, RecordsAway
+from fedbus_runtime.folded_log import FoldedLog
+from fedbus_runtime.ports import Clock, Documents, Streams, Wire
+from fedbus_schemas import subjects
+from fedbus_schemas.codec import digest, read
+from fedbus_schemas.envelope import Entry
+from fedbus_schemas.events import (
+    SessionExtended,
+    SessionPaused,
+    SessionResumed,
+    SessionStopped,
+)
+from fedbus_schemas.ids import ProjectId, SessionId
+from fedbus_schemas.refusals import RefusalCode
+from fedbus_schemas.sessions import (
+    ExtendSession,
+    PauseSession,
+    ResumeSession,
+    SessionSettings,
+    StartSession,
+    StopSession,
+)
+from fedbus_schemas.streams import EVENTS
+
+from fedbus_api.problems import Problem, refused
+from fedbus_api.projection import SessionDocument
+from fedbus_api.reading import Reader
+
+DECISION_WAIT_S = 10.0
+LOOK_INTERVAL_S = 0.5
+"""How often the log is read while waiting, for the case that the live feed missed the entry."""
+
+COMMAND = "command"
+"""The kind of document that remembers an Idempotency-Key."""
+
+Order = PauseSession | ResumeSession | StopSession | ExtendSession
+Look = Callable[[], Awaitable[SessionDocument | None]]
+DECISIONS: dict[type[Order], str] = {
+    PauseSession: SessionPaused.TYPE,
+    ResumeSession: SessionResumed.TYPE,
+    StopSession: SessionStopped.TYPE,
+    ExtendSession: SessionExtended.TYPE,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Commands:
+    """Starts sessions and gives orders to them."""
+
+    streams: Streams
+    wire: Wire
+    documents: Documents
+    clock: Clock
+    reader: Reader
+    log: FoldedLog[Session]
+    wait_s: float = DECISION_WAIT_S
+
+    async def start(
+        self, project: ProjectId, command: StartSession, key: str | None
+    ) -> tuple[SessionDocument, bool]:
+        """Start a session; give it, and whether it is new. The same command again changes nothing."""
+        _check_numbers(command.settings)
+        standing = await self.reader.session(project, command.session)
+        if standing is not None:
+            return _same(standing, command), False
+        document = await self._decided(
+            project,
+            command,
+            command.session,
+            key or "start",
+            lambda: self.reader.session(project, command.session),
+        )
+        return _same(document, command), True
+
+    async def order(
+        self, project: ProjectId, session: SessionId, command: Order, key: str | None
+    ) -> SessionDocument:
+        """Give an order to a session and wait until it is decided. `key` makes a repetition harmless."""
+        request = _fingerprint(session, command)
+        if key is not None and await self._done(project, key, request):
+            return await self._known(project, session)
+        state = await self.log.newest(project, session)
+        if state is None:
+            raise Problem(RefusalCode.SESSION_UNKNOWN, f"session {session}")
+        facts = Facts(project=project, session=session, cause="", now=self.clock.now())
+        expected = decide(state, command, facts)
+        if expected.refusal is not None:
+            raise refused(expected.refusal)
+        wanted, after = DECISIONS[type(command)], state.sequence
+
+        async def look() -> SessionDocument | None:
+            shown = await self._shows(project, session, wanted, after)
+            return await self.reader.session(project, session) if shown else None
+
+        document = await self._decided(project, command, session, key, look)
+        if key is not None:
+            await self._remember(project, key, request)
+        return document
+
+    async def _publish(
+        self,
+        project: ProjectId,
+        session: SessionId,
+        command: StartSession | Order,
+        message_id: str | None,
+    ) -> None:
+        subject = subjects.command(project, session)
+        unique = f"{project}.{session}.{message_id}" if message_id is not None else None
+        await self.streams.append(subject, command.to_bytes(), message_id=unique)
+
+    async def _known(self, project: ProjectId, session: SessionId) -> SessionDocument:
+        document = await self.reader.session(project, session)
+        if document is None:
+            raise Problem(RefusalCode.SESSION_UNKNOWN, f"session {session}")
+        return document
+
+    async def _shows(self, project: ProjectId, session: SessionId, wanted: str, after: int) -> bool:
+        entries = await self.streams.read(EVENTS, subjects.event(project, session), after=after)
+        return any(wanted in _types(entry.data) for entry in entries)
+
+    async def _done(self, project: ProjectId, key: str, request: str) -> bool:
+        """Say whether the order with this key was carried out. Redis may have forgotten it."""
+        try:
+            kept = await self.documents.get(project, COMMAND, _name(key))
+        except RecordsAway:
+            return False
+        if kept is not None and kept[1].decode() != request:
+            detail = "Idempotency-Key: it was used for another request"
+            raise Problem(RefusalCode.ALREADY_EXISTS, detail)
+        return kept is not None
+
+    async def _remember(self, project: ProjectId, key: str, request: str) -> None:
+        try:
+            await self.documents.put(project, COMMAND, _name(key), 1, request.encode())
+        except RecordsAway:
+            return  # the bus still refuses the repetition within its window
+
+    async def _decided(
+        self,
+        project: ProjectId,
+        command: StartSession | Order,
+        session: SessionId,
+        key: str | None,
+        look: Look,
+    ) -> SessionDocument:
+        """Publish a command and look whenever the session's log grows. Raises `Problem` after `wait_s`."""
+        woken = asyncio.Event()
+        document = None
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                listening = tasks.create_task(self._wake(project, session, woken))
+                await asyncio.sleep(0)  # its first step subscribes
+                await self._publish(project, session, command, key)
+                document = await self._until(look, woken)
+                listening.cancel()
+        except ExceptionGroup as group:
+            raise _leaf(group) from group
+        if document is None:
+            detail = (
+                f"session {session}: no controller decided within {self.wait_s:g} s; "
+                "the command is stored and will be decided as soon as one runs"
+            )
+            location = {"Location": f"/v1/sessions/{session}?project={project}"}
+            raise Problem(RefusalCode.RETRY_LATER, detail, headers=location)
+        return document
+
+    async def _wake(self, project: ProjectId, session: SessionId, woken: asyncio.Event) -> None:
+        try:
+            async for _ in self.wire.listen(subjects.live_event(project, session)):
+                woken.set()
+        except BusAway:
+            return  # the log is read at intervals too
+
+    async def _until(self, look: Look, woken: asyncio.Event) -> SessionDocument | None:
+        end = self.clock.monotonic() + self.wait_s
+        while True:
+            woken.clear()
+            document = await look()
+            left = end - self.clock.monotonic()
+            if document is not None or left <= 0:
+                return document
+            try:
+                async with asyncio.timeout(min(left, LOOK_INTERVAL_S)):
+                    await woken.wait()
+            except TimeoutError:
+                pass  # look again all the same
+
+
+def _check_numbers(settings: SessionSettings) -> None:
+    """Refuse numbers that leave no precision, before a combiner meets them."""
+    numbers = settings.numbers
+    try:
+        Numbers(numbers.weight_bits, numbers.cohort_bits, numbers.growth_bits)
+    except ValueError as error:
+        raise Problem(RefusalCode.INVALID, f"numbers: {error}") from error
+
+
+def _same(document: SessionDocument, command: StartSession) -> SessionDocument:
+    """Give a session that was begun by just this command. Raises `Problem` when by another."""
+    same = document.settings == command.settings
+    if not same or document.initial.digest != command.model.digest:
+        detail = f"session {command.session} exists, with other settings or another model"
+        raise Problem(RefusalCode.ALREADY_EXISTS, detail)
+    return document
+
+
+def _types(data: bytes) -> list[str]:
+    """Give the types of an entry's events."""
+    return [event.type for event in read(Entry, data).events]
+
+
+def _fingerprint(session: SessionId, command: Order) -> str:
+    return digest(f"{session}/".encode() + command.to_bytes())
+
+
+def _name(key: str) -> str:
+    """Make a document's name of whatever text a caller chose as its key."""
+    return digest(key.encode())
+
+
+def _leaf(group: BaseExceptionGroup[BaseException]) -> BaseException:
+    """Give the first error of a group, which is the one of the task itself."""
+    first = group.exceptions[0]
+    return _leaf(first) if isinstance(first, BaseExceptionGroup) else first

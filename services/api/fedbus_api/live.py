@@ -1,0 +1,122 @@
+"""What the log does not say: live counts from Redis, and what clients reported, from the streams."""
+
+from datetime import datetime
+
+from fedbus_runtime.errors import RecordsAway
+from fedbus_runtime.ports import RoundKey, RoundRecords, StoredMessage, Streams
+from fedbus_schemas import subjects
+from fedbus_schemas.codec import Unreadable, read
+from fedbus_schemas.ids import ClientId, Sha256
+from fedbus_schemas.sessions import COHORT_SIZE_MAX
+from fedbus_schemas.streams import TELEMETRY, UPDATES
+from fedbus_schemas.updates import Manifest, StoredUpdate, Timings, ValidationReport
+from fedbus_schemas.views import RoundAttempts, SessionView, TimelineView, ValidationView
+from pydantic import ValidationError
+from structlog.stdlib import get_logger
+
+from fedbus_api.projection import Attempt, RoundDocument, SessionDocument
+from fedbus_api.views import (
+    NO_VALIDATION,
+    round_attempts,
+    session_view,
+    timeline_view,
+    validation_view,
+)
+
+TIMELINE_CLIENTS_MAX = 500
+"""Clients that a timeline shows, those whose update came first."""
+UPDATES_AT_ONCE = 100
+"""Updates read at once; one with an inline blob has up to 90 KB."""
+
+_log = get_logger()
+
+
+class Live:
+    """Completes documents to views."""
+
+    def __init__(self, streams: Streams, records: RoundRecords) -> None:
+        self._streams = streams
+        self._records = records
+
+    async def session(self, document: SessionDocument) -> SessionView:
+        """Show a session with its live count and its last model's validation."""
+        validation = NO_VALIDATION
+        if document.completed:
+            model = document.model.digest
+            validation = await self._validation(document, document.completed, model)
+        return session_view(document, await self.stored(document), validation)
+
+    async def round(self, session: SessionDocument, document: RoundDocument) -> RoundAttempts:
+        """Show a round with its validation."""
+        validation = await self.validation(session, document)
+        return round_attempts(session.session, document, validation)
+
+    async def stored(self, document: SessionDocument) -> int | None:
+        """Count the open attempt's stored updates: in Redis, or in UPDATES when Redis does not know."""
+        if document.open is None or document.latest is None:
+            return None
+        key = RoundKey(
+            document.project, document.session, document.latest.number, document.open.attempt
+        )
+        try:
+            live = await self._records.get_round(key.project, key.session)
+            if live is not None and (live.round, live.attempt) == (key.round, key.attempt):
+                return len(await self._records.counted(key))
+        except RecordsAway as away:
+            _log.warning("records.away", error=str(away))
+        subject = subjects.update(key.project, key.session, key.round, "*", key.attempt)
+        return len(await self._streams.subjects(UPDATES, subject))
+
+    async def validation(self, session: SessionDocument, document: RoundDocument) -> ValidationView:
+        """Average what clients reported of the model that a round made."""
+        made = document.last.model
+        if made is None:
+            return NO_VALIDATION
+        return await self._validation(session, document.number, made.digest)
+
+    async def timeline(
+        self, session: SessionDocument, number: int, attempt: Attempt
+    ) -> TimelineView:
+        """Lay out the time of an attempt."""
+        counted = set(attempt.counted)
+        subject = subjects.update(session.project, session.session, number, "*", attempt.attempt)
+        arrivals: list[tuple[ClientId, datetime, Timings]] = []
+        after, page = 0, UPDATES_AT_ONCE
+        while page == UPDATES_AT_ONCE and len(arrivals) < TIMELINE_CLIENTS_MAX:
+            found = await self._streams.read(UPDATES, subject, after=after, limit=UPDATES_AT_ONCE)
+            page, after = len(found), found[-1].sequence if found else after
+            for message in found:
+                client = subjects.token(message.subject, 5)
+                if client in counted or not counted:
+                    arrivals.append((client, message.time, _timings(message)))
+        arrivals = arrivals[:TIMELINE_CLIENTS_MAX]
+        left_out = max(0, len(counted) - len(arrivals))
+        return timeline_view(session.session, number, attempt, arrivals, left_out)
+
+    async def _validation(
+        self, session: SessionDocument, number: int, model: Sha256
+    ) -> ValidationView:
+        subject = subjects.validation(session.project, "*", session.session, number)
+        messages = await self._streams.read(TELEMETRY, subject, limit=COHORT_SIZE_MAX)
+        reports = [report for one in messages if (report := validation_report(one)) is not None]
+        return validation_view(report for report in reports if report.model == model)
+
+
+def validation_report(message: StoredMessage) -> ValidationReport | None:
+    """Read a report; clients wrote it, so it may be anything."""
+    try:
+        return read(ValidationReport, message.data)
+    except Unreadable:
+        return None
+
+
+def _timings(message: StoredMessage) -> Timings:
+    try:
+        return manifest(message).timings
+    except (Unreadable, ValidationError):
+        return Timings()
+
+
+def manifest(message: StoredMessage) -> Manifest:
+    """Read the manifest of a stored update. Raises `Unreadable`, `ValidationError`."""
+    return read(StoredUpdate, message.data).content()

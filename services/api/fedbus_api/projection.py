@@ -1,0 +1,349 @@
+"""Documents made from the log: pure, so every instance makes the same, from Redis or from the first entry.
+
+`apply` steps a session's document by one stored entry. A round's document is final once the next round
+is open; until then it lies in the session's document too (`latest`).
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import assert_never
+
+from fedbus_core.rounds.log import LogBroken, read_entry
+from fedbus_core.rounds.state import RoundPhase, SessionPhase
+from fedbus_schemas.codec import digest
+from fedbus_schemas.envelope import GENESIS
+from fedbus_schemas.events import (
+    AnyEvent,
+    ClosingReason,
+    DeadlineMoved,
+    FinishTimings,
+    RefusedUpdate,
+    RoundClosing,
+    RoundCompleted,
+    RoundFailed,
+    RoundOpened,
+    RoundReopened,
+    SessionCompleted,
+    SessionExtended,
+    SessionFailed,
+    SessionPaused,
+    SessionResumed,
+    SessionStarted,
+    SessionStopped,
+    SessionWaiting,
+)
+from fedbus_schemas.ids import (
+    ClientId,
+    InstanceName,
+    Metrics,
+    ProjectId,
+    RoundNumber,
+    SessionId,
+    Sha256,
+)
+from fedbus_schemas.models import BlobRef, ModelRef
+from fedbus_schemas.sessions import SessionSettings
+from fedbus_schemas.views import Outcome
+from fedbus_schemas.wire import Message
+from pydantic import AwareDatetime, Field
+
+ATTEMPTS_KEPT_MAX = 8
+"""Attempts of one round that its document keeps; the oldest go first."""
+WORKERS_KEPT_MAX = 64
+"""Combiners that a session's document remembers; the one not seen for longest goes first."""
+
+
+class Attempt(Message):
+    """One attempt of a round. `…_asked` is when the input was stored that led to the entry."""
+
+    attempt: int
+    base: ModelRef
+    cohort: tuple[ClientId, ...]
+    target: int
+    minimum: int
+    deadline: AwareDatetime
+    trace_id: str
+    opened: AwareDatetime
+    outcome: Outcome = Outcome.OPEN
+    phase: RoundPhase = RoundPhase.COLLECTING
+    reason: str = ""
+    closed_by: ClosingReason | None = None
+    closing_asked: AwareDatetime | None = None
+    closing: AwareDatetime | None = None
+    cutoff: int = 0
+    ended_asked: AwareDatetime | None = None
+    ended: AwareDatetime | None = None
+    counted: tuple[ClientId, ...] = ()
+    refused: tuple[RefusedUpdate, ...] = ()
+    weight: int = 0
+    model: ModelRef | None = None
+    included: BlobRef | None = None
+    rule: str = ""
+    workers: tuple[InstanceName, ...] = ()
+    metrics: Metrics = Field(default={})
+    timings: FinishTimings = FinishTimings()
+
+
+class RoundDocument(Message):
+    """A round with its attempts, oldest first. `genesis` tells apart two logs under one id."""
+
+    genesis: Sha256
+    number: RoundNumber
+    attempts: tuple[Attempt, ...]
+
+    @property
+    def last(self) -> Attempt:
+        """The newest attempt."""
+        return self.attempts[-1]
+
+
+class Worker(Message):
+    """A combiner, and the last round of this session that it worked on."""
+
+    name: InstanceName
+    round: RoundNumber
+    seen: AwareDatetime
+
+
+class SessionDocument(Message):
+    """A session after `number` entries; `head` is the SHA-256 of the last one, `sequence` its place."""
+
+    project: ProjectId
+    session: SessionId
+    genesis: Sha256
+    number: int
+    sequence: int
+    head: Sha256
+    settings: SessionSettings
+    initial: ModelRef
+    model: ModelRef
+    phase: SessionPhase = SessionPhase.RUNNING
+    reason: str = ""
+    completed: int = 0
+    rounds_total: int
+    look_again: AwareDatetime | None = None
+    latest: RoundDocument | None = None
+    metrics: Metrics = Field(default={})
+    workers: tuple[Worker, ...] = ()
+    created: AwareDatetime
+    updated: AwareDatetime
+
+    @property
+    def open(self) -> Attempt | None:
+        """The attempt under way."""
+        latest = self.latest.last if self.latest else None
+        return latest if latest is not None and latest.outcome is Outcome.OPEN else None
+
+
+@dataclass(frozen=True, slots=True)
+class Moment:
+    """When an entry was stored, and when the input was that led to it."""
+
+    stored: datetime
+    asked: datetime
+
+
+def apply(
+    document: SessionDocument | None, data: bytes, sequence: int, stored: datetime
+) -> tuple[SessionDocument, tuple[RoundDocument, ...]]:
+    """Step a document by one entry; give it and the documents of the rounds that changed.
+
+    Raises `LogBroken` when the entry does not continue the document, `UnknownEvent` from a newer version.
+    """
+    entry, events = read_entry(data)
+    number, head = (document.number, document.head) if document else (0, GENESIS)
+    if (entry.number, entry.previous) != (number + 1, head):
+        raise LogBroken(f"session {entry.session}: entry {entry.number} does not follow {number}")
+    head = digest(data)
+    rest = events
+    if document is None:
+        first, rest = events[0], events[1:]
+        if not isinstance(first, SessionStarted):
+            raise LogBroken(f"session {entry.session}: the log does not begin with its start")
+        document = _begin(first, head, sequence, stored)
+    changes = {"number": entry.number, "head": head, "sequence": sequence, "updated": stored}
+    document = document.model_copy(update=changes)
+    moment = Moment(stored, entry.events[0].time)
+    changed: dict[int, RoundDocument] = {}
+    for event in rest:
+        before = document.latest
+        document = _step(document, event, moment)
+        if document.latest is not None and document.latest is not before:
+            changed[document.latest.number] = document.latest
+    return document, tuple(changed.values())
+
+
+def _begin(event: SessionStarted, head: str, sequence: int, stored: datetime) -> SessionDocument:
+    return SessionDocument(
+        project=event.project,
+        session=event.session,
+        genesis=head,
+        number=1,
+        sequence=sequence,
+        head=head,
+        settings=event.settings,
+        initial=event.model,
+        model=event.model,
+        rounds_total=event.settings.rounds,
+        created=stored,
+        updated=stored,
+    )
+
+
+def _step(document: SessionDocument, event: AnyEvent, moment: Moment) -> SessionDocument:
+    match event:
+        case SessionStarted():
+            raise LogBroken(f"session {document.session} starts twice")
+        case RoundOpened():
+            return _opened(document, event, moment)
+        case DeadlineMoved() | RoundClosing() | RoundReopened():
+            return _moved(document, event, moment)
+        case RoundCompleted():
+            return _completed(document, event, moment)
+        case RoundFailed():
+            ended = {"reason": event.reason, "refused": event.refused}
+            return _ended(document, moment, Outcome.FAILED, ended)
+        case (
+            SessionWaiting()
+            | SessionPaused()
+            | SessionResumed()
+            | SessionExtended()
+            | SessionCompleted()
+            | SessionStopped()
+            | SessionFailed()
+        ):
+            return _session(document, event, moment)
+        case _:
+            assert_never(event)
+
+
+def _opened(document: SessionDocument, event: RoundOpened, moment: Moment) -> SessionDocument:
+    attempt = Attempt(
+        attempt=event.attempt,
+        base=event.model,
+        cohort=tuple(member.client for member in event.cohort),
+        target=event.target,
+        minimum=event.minimum,
+        deadline=event.deadline,
+        trace_id=event.trace_id,
+        opened=moment.stored,
+    )
+    latest = document.latest
+    earlier = latest.attempts if latest is not None and latest.number == event.round else ()
+    attempts = (*earlier, attempt)[-ATTEMPTS_KEPT_MAX:]
+    opened = RoundDocument(genesis=document.genesis, number=event.round, attempts=attempts)
+    waiting = document.phase is SessionPhase.WAITING
+    phase = SessionPhase.RUNNING if waiting else document.phase
+    return document.model_copy(update={"latest": opened, "phase": phase, "look_again": None})
+
+
+def _moved(
+    document: SessionDocument, event: DeadlineMoved | RoundClosing | RoundReopened, moment: Moment
+) -> SessionDocument:
+    match event:
+        case DeadlineMoved():
+            return _change(document, {"deadline": event.deadline})
+        case RoundClosing():
+            closing = {
+                "phase": RoundPhase.CLOSING,
+                "closed_by": event.reason,
+                "cutoff": event.cutoff,
+                "closing": moment.stored,
+                "closing_asked": moment.asked,
+            }
+            return _change(document, closing)
+        case RoundReopened():
+            return _change(document, {"phase": RoundPhase.COLLECTING, "refused": event.refused})
+        case _:
+            assert_never(event)
+
+
+def _completed(document: SessionDocument, event: RoundCompleted, moment: Moment) -> SessionDocument:
+    ended = {
+        "counted": event.counted,
+        "refused": event.refused,
+        "weight": event.weight,
+        "model": event.model,
+        "included": event.included,
+        "rule": event.rule,
+        "workers": event.workers,
+        "metrics": event.metrics,
+        "timings": event.timings,
+    }
+    document = _ended(document, moment, Outcome.COMPLETED, ended)
+    seen = {worker.name: worker for worker in document.workers}
+    for name in event.workers:
+        seen.pop(name, None)
+        seen[name] = Worker(name=name, round=event.round, seen=moment.stored)
+    return document.model_copy(
+        update={
+            "model": event.model,
+            "completed": event.round,
+            "metrics": event.metrics,
+            "workers": tuple(seen.values())[-WORKERS_KEPT_MAX:],
+        }
+    )
+
+
+def _session(
+    document: SessionDocument,
+    event: (
+        SessionWaiting
+        | SessionPaused
+        | SessionResumed
+        | SessionExtended
+        | SessionCompleted
+        | SessionStopped
+        | SessionFailed
+    ),
+    moment: Moment,
+) -> SessionDocument:
+    changes: dict[str, object] = {"look_again": None}
+    match event:
+        case SessionWaiting():
+            changes = {"phase": SessionPhase.WAITING, "look_again": event.look_again}
+        case SessionPaused():
+            changes["phase"] = SessionPhase.PAUSED
+        case SessionResumed():
+            changes["phase"] = SessionPhase.RUNNING
+        case SessionExtended():
+            changes = {"rounds_total": event.rounds}
+            if document.phase is SessionPhase.COMPLETED:
+                changes["phase"] = SessionPhase.RUNNING
+        case SessionCompleted():
+            changes["phase"] = SessionPhase.COMPLETED
+        case SessionStopped():
+            document = _given_up(document, moment, event.reason)
+            changes |= {"phase": SessionPhase.STOPPED, "reason": event.reason}
+        case SessionFailed():
+            reason = event.detail or event.reason
+            document = _given_up(document, moment, reason)
+            changes |= {"phase": SessionPhase.FAILED, "reason": reason}
+        case _:
+            assert_never(event)
+    return document.model_copy(update=changes)
+
+
+def _given_up(document: SessionDocument, moment: Moment, reason: str) -> SessionDocument:
+    """End the open attempt, if there is one, without a model."""
+    if document.open is None:
+        return document
+    return _ended(document, moment, Outcome.FAILED, {"reason": reason})
+
+
+def _ended(
+    document: SessionDocument, moment: Moment, outcome: Outcome, changes: Mapping[str, object]
+) -> SessionDocument:
+    ended = {"outcome": outcome, "ended": moment.stored, "ended_asked": moment.asked}
+    return _change(document, {**ended, **changes})
+
+
+def _change(document: SessionDocument, changes: Mapping[str, object]) -> SessionDocument:
+    """Change the newest attempt."""
+    latest = document.latest
+    if latest is None:
+        raise LogBroken(f"session {document.session}: no round was opened")
+    attempt = latest.last.model_copy(update=changes)
+    changed = latest.model_copy(update={"attempts": (*latest.attempts[:-1], attempt)})
+    return document.model_copy(update={"latest": changed})

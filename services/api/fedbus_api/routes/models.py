@@ -1,0 +1,159 @@
+"""Models: upload, list, show, ancestors, download."""
+
+import re
+from collections.abc import AsyncIterator
+from typing import Annotated
+
+from fastapi import APIRouter, Header, Query, Request, Response
+from fastapi.responses import StreamingResponse
+from fedbus_runtime.ports import Blobs
+from fedbus_schemas import keys
+from fedbus_schemas.ids import ProjectId
+from fedbus_schemas.models import ModelRef
+from fedbus_schemas.refusals import RefusalCode
+from fedbus_schemas.views import LineageView, ModelView, Page
+
+from fedbus_api.problems import Problem
+from fedbus_api.routes.parameters import (
+    PAGE_DEFAULT,
+    Cursor,
+    Digest,
+    Limit,
+    OfSession,
+    Project,
+    page,
+)
+from fedbus_api.wiring import Parts
+
+MEDIA_TYPE = "application/octet-stream"
+PIECE_BYTES = 1024 * 1024
+_RANGE = re.compile(r"bytes=(\d+)-(\d*)")
+
+router = APIRouter(prefix="/v1/models", tags=["models"])
+
+_BODY = {
+    "requestBody": {
+        "required": True,
+        "content": {MEDIA_TYPE: {"schema": {"type": "string", "format": "binary"}}},
+    }
+}
+_FILE: dict[int | str, dict[str, object]] = {
+    200: {
+        "description": "The model as a safetensors file.",
+        "content": {MEDIA_TYPE: {"schema": {"type": "string", "format": "binary"}}},
+    },
+    206: {"description": "The part that `Range` asked for."},
+    304: {"description": "You have it already (`If-None-Match`)."},
+}
+
+
+@router.post(
+    "",
+    status_code=201,
+    summary="Upload a model",
+    openapi_extra=_BODY,
+    responses={200: {"model": ModelRef, "description": "It was there already."}},
+)
+async def upload(
+    api: Parts,
+    request: Request,
+    response: Response,
+    project: Project = "default",
+    name: Annotated[str, Query(max_length=128, description="A name for people.")] = "",
+) -> ModelRef:
+    """Upload a safetensors file to start sessions from. Sent again, it gives the same answer."""
+    view, model, is_new = await api.catalog.upload(project, request.stream(), name)
+    response.status_code = 201 if is_new else 200
+    response.headers["Location"] = f"/v1/models/{view.digest}?project={project}"
+    return model
+
+
+@router.get("", summary="List the models")
+async def models(
+    api: Parts,
+    project: Project = "default",
+    session: OfSession = None,
+    limit: Limit = PAGE_DEFAULT,
+    cursor: Cursor = None,
+) -> Page[ModelView]:
+    """List uploaded models and those that rounds made, the newest first."""
+    found = await api.catalog.models(project, session)
+    return page(found, lambda one: f"{one.digest}.{one.session}.{one.round}", cursor, limit)
+
+
+@router.get("/{digest}", summary="Show a model")
+async def show(api: Parts, digest: Digest, project: Project = "default") -> ModelView:
+    """Show a model."""
+    found = await api.catalog.model(project, digest)
+    if found is None:
+        raise _unknown(project, digest)
+    return found
+
+
+@router.get("/{digest}/lineage", summary="Show a model's ancestors")
+async def lineage(
+    api: Parts, digest: Digest, project: Project = "default", limit: Limit = PAGE_DEFAULT
+) -> LineageView:
+    """Show a model and its ancestors, back to the one that was uploaded."""
+    found = await api.catalog.lineage(project, digest, limit)
+    if not found.items:
+        raise _unknown(project, digest)
+    return found
+
+
+@router.get(
+    "/{digest}/download",
+    summary="Download a model",
+    response_class=StreamingResponse,
+    responses=_FILE,
+)
+async def download(
+    api: Parts,
+    digest: Digest,
+    project: Project = "default",
+    range_: Annotated[
+        str | None, Header(alias="Range", description="One part: `bytes=first-last`.")
+    ] = None,
+    if_none_match: Annotated[
+        str | None, Header(description="The digest you have, in quotes.")
+    ] = None,
+) -> Response:
+    """Send a model's bytes; `ETag` is its digest. Parts are not checked on the way: check the whole."""
+    key = keys.model(project, digest)
+    size = await api.ports.blobs.size(key)
+    if size is None:
+        raise _unknown(project, digest)
+    headers = {"ETag": f'"{digest}"', "Accept-Ranges": "bytes", "Cache-Control": "immutable"}
+    if if_none_match is not None and digest in if_none_match:
+        return Response(status_code=304, headers=headers)
+    if range_ is None:
+        headers["Content-Length"] = str(size)
+        return StreamingResponse(api.ports.blobs.stream(key), 200, headers, MEDIA_TYPE)
+    first, last = _part(range_, size)
+    headers |= {
+        "Content-Length": str(last - first + 1),
+        "Content-Range": f"bytes {first}-{last}/{size}",
+    }
+    pieces = _pieces(api.ports.blobs, key, first, last)
+    return StreamingResponse(pieces, 206, headers, MEDIA_TYPE)
+
+
+async def _pieces(blobs: Blobs, key: str, first: int, last: int) -> AsyncIterator[bytes]:
+    for start in range(first, last + 1, PIECE_BYTES):
+        yield await blobs.get_range(key, start, min(PIECE_BYTES, last + 1 - start))
+
+
+def _part(text: str, size: int) -> tuple[int, int]:
+    """Read a range of one part that begins with a number."""
+    match = _RANGE.fullmatch(text.strip())
+    first = int(match[1]) if match else size
+    last = min(int(match[2]), size - 1) if match and match[2] else size - 1
+    if first > last:
+        headers = {"Content-Range": f"bytes */{size}"}
+        detail = f"header.range: give bytes=first-last within 0..{size - 1}"
+        raise Problem(RefusalCode.INVALID, detail, status=416, headers=headers)
+    return first, last
+
+
+def _unknown(project: ProjectId, digest: str) -> Problem:
+    return Problem(RefusalCode.NOT_FOUND, f"model {digest} in project {project}")

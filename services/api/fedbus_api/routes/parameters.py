@@ -1,0 +1,80 @@
+"""What routes take: project, ids, pages; and who may call them."""
+
+import hmac
+from collections.abc import Callable, Sequence
+from typing import Annotated, TypeVar
+
+from fastapi import Depends, Header, Path, Query
+from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
+from fedbus_schemas.ids import AttemptNumber, ClientId, ProjectId, RoundNumber, SessionId, Sha256
+from fedbus_schemas.refusals import RefusalCode
+from fedbus_schemas.views import Page
+
+from fedbus_api.problems import Problem
+from fedbus_api.projection import SessionDocument
+from fedbus_api.wiring import Api, Parts
+
+PAGE_MAX = 500
+PAGE_DEFAULT = 50
+CURSOR_CHARS_MAX = 128
+KEY_CHARS_MAX = 128
+
+Project = Annotated[ProjectId, Query(description="The project.")]
+Session = Annotated[SessionId, Path(description="The session's id.", examples=["mnist-1"])]
+Digest = Annotated[Sha256, Path(description="The model's SHA-256, in hexadecimal.")]
+Client = Annotated[ClientId, Path(description="The client's pseudonym.")]
+Round = Annotated[RoundNumber, Path(description="The round's number, from 1.")]
+AttemptPath = Annotated[AttemptNumber, Path(description="The attempt's number, from 1.")]
+OfSession = Annotated[SessionId | None, Query(description="Only this session's.")]
+Limit = Annotated[int, Query(ge=1, le=PAGE_MAX, description="How many at most.")]
+Cursor = Annotated[
+    str | None,
+    Query(max_length=CURSOR_CHARS_MAX, description="`next` of the page before; none = the first."),
+]
+IdempotencyKey = Annotated[
+    str | None,
+    Header(
+        min_length=1,
+        max_length=KEY_CHARS_MAX,
+        description="A text of your own: the same request sent again with it changes nothing.",
+    ),
+]
+
+T = TypeVar("T")
+
+_bearer = HTTPBearer(auto_error=False, description="The token of the api, when it asks for one.")
+
+
+def authorize(
+    api: Parts, given: Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)]
+) -> None:
+    """Raise `Problem` unless the caller has the token, where one is asked for."""
+    if api.token is None:
+        return
+    if given is None or not hmac.compare_digest(given.credentials.encode(), api.token.encode()):
+        detail = "Authorization: a valid bearer token is needed"
+        headers = {"WWW-Authenticate": "Bearer"}
+        raise Problem(RefusalCode.INVALID, detail, status=401, headers=headers)
+
+
+async def known_session(api: Api, project: ProjectId, session: SessionId) -> SessionDocument:
+    """Give a session's document. Raises `Problem` when there is none."""
+    document = await api.reader.session(project, session)
+    if document is None:
+        detail = f"session {session} in project {project}"
+        raise Problem(RefusalCode.SESSION_UNKNOWN, detail)
+    return document
+
+
+def page(items: Sequence[T], name: Callable[[T], str], cursor: str | None, limit: int) -> Page[T]:
+    """Cut a page out of a list; a cursor is the name of the last item of the page before."""
+    start = 0
+    if cursor is not None:
+        places = (index for index, one in enumerate(items) if name(one) == cursor)
+        found = next(places, None)
+        if found is None:
+            raise Problem(RefusalCode.INVALID, "query.cursor: it names nothing in this list")
+        start = found + 1
+    cut = items[start : start + limit]
+    more = start + limit < len(items)
+    return Page(items=tuple(cut), next=name(cut[-1]) if more else None)

@@ -1,0 +1,210 @@
+"""From documents to what clients get: pure."""
+
+from collections.abc import Iterable, Sequence
+from datetime import datetime
+from math import fsum
+from typing import Literal
+
+from fedbus_core.rounds.state import RoundPhase
+from fedbus_schemas.ids import SessionId
+from fedbus_schemas.refusals import MEANING
+from fedbus_schemas.updates import Timings, ValidationReport
+from fedbus_schemas.views import (
+    Outcome,
+    RefusedView,
+    RoundAttempts,
+    RoundProgress,
+    RoundView,
+    SessionView,
+    SpanView,
+    TimelineView,
+    ValidationView,
+)
+
+from fedbus_api.projection import Attempt, RoundDocument, SessionDocument
+
+NO_VALIDATION = ValidationView()
+
+
+def session_view(
+    document: SessionDocument, stored: int | None, validation: ValidationView
+) -> SessionView:
+    """Show a session; `stored` is the live count of the open attempt."""
+    return SessionView(
+        session=document.session,
+        project=document.project,
+        name=document.settings.name,
+        phase=document.phase.value,
+        reason=document.reason,
+        rounds_completed=document.completed,
+        rounds_total=document.rounds_total,
+        round=_progress(document, stored),
+        look_again=document.look_again,
+        model=document.model.digest,
+        initial_model=document.initial.digest,
+        metrics=document.metrics,
+        validation=validation,
+        settings=document.settings,
+        created=document.created,
+        updated=document.updated,
+        number=document.number,
+    )
+
+
+def _progress(document: SessionDocument, stored: int | None) -> RoundProgress | None:
+    attempt = document.open
+    if attempt is None or document.latest is None:
+        return None
+    phase: Literal["collecting", "closing"] = (
+        "closing" if attempt.phase is RoundPhase.CLOSING else "collecting"
+    )
+    return RoundProgress(
+        number=document.latest.number,
+        attempt=attempt.attempt,
+        phase=phase,
+        invited=len(attempt.cohort),
+        target=attempt.target,
+        minimum=attempt.minimum,
+        stored=stored,
+        opened=attempt.opened,
+        deadline=attempt.deadline,
+    )
+
+
+def round_view(
+    session: SessionId, number: int, attempt: Attempt, validation: ValidationView
+) -> RoundView:
+    """Show one attempt of a round."""
+    answered = set(attempt.counted) | {one.client for one in attempt.refused}
+    return RoundView(
+        session=session,
+        number=number,
+        attempt=attempt.attempt,
+        outcome=attempt.outcome,
+        reason=attempt.reason,
+        cohort=len(attempt.cohort),
+        target=attempt.target,
+        minimum=attempt.minimum,
+        counted=len(attempt.counted),
+        clients=attempt.counted,
+        refused=tuple(
+            RefusedView(
+                client=one.client, code=one.code, detail=one.detail, meaning=MEANING[one.code]
+            )
+            for one in attempt.refused
+        ),
+        missing=0 if attempt.outcome is Outcome.OPEN else len(set(attempt.cohort) - answered),
+        weight=attempt.weight,
+        base=attempt.base.digest,
+        model=attempt.model.digest if attempt.model else None,
+        included=attempt.included,
+        rule=attempt.rule,
+        workers=attempt.workers,
+        metrics=attempt.metrics,
+        validation=validation,
+        closed_by=attempt.closed_by,
+        opened=attempt.opened,
+        deadline=attempt.deadline,
+        closing=attempt.closing,
+        ended=attempt.ended,
+        duration_s=_since(attempt, attempt.ended),
+        timings=attempt.timings,
+        trace_id=attempt.trace_id,
+    )
+
+
+def round_attempts(
+    session: SessionId, document: RoundDocument, validation: ValidationView
+) -> RoundAttempts:
+    """Show a round; only the attempt that made a model can have been validated."""
+    return RoundAttempts(
+        session=session,
+        number=document.number,
+        attempts=tuple(
+            round_view(session, document.number, one, validation if one.model else NO_VALIDATION)
+            for one in document.attempts
+        ),
+    )
+
+
+def validation_view(reports: Iterable[ValidationReport]) -> ValidationView:
+    """Average reports, weighted by examples; the sums are exact, so their order changes nothing."""
+    taken = [report for report in reports if report.weight > 0]
+    terms: dict[str, list[tuple[float, int]]] = {}
+    for report in taken:
+        for name, value in report.metrics.items():
+            terms.setdefault(name, []).append((value, report.weight))
+    return ValidationView(
+        reports=len(taken),
+        weight=sum(report.weight for report in taken),
+        metrics={name: _mean(terms[name]) for name in sorted(terms)},
+    )
+
+
+def _mean(terms: Sequence[tuple[float, int]]) -> float:
+    return fsum(value * weight for value, weight in terms) / sum(weight for _, weight in terms)
+
+
+def timeline_view(
+    session: SessionId,
+    number: int,
+    attempt: Attempt,
+    arrivals: Sequence[tuple[str, datetime, Timings]],
+    left_out: int,
+) -> TimelineView:
+    """Lay out an attempt's time; `arrivals` are the counted clients with the time their update was stored."""
+    spans = [span for one in arrivals for span in _client_spans(attempt, *one)]
+    spans += _server_spans(attempt)
+    return TimelineView(
+        session=session,
+        number=number,
+        attempt=attempt.attempt,
+        outcome=attempt.outcome,
+        trace_id=attempt.trace_id,
+        opened=attempt.opened,
+        duration_s=_since(attempt, attempt.ended),
+        spans=tuple(spans),
+        left_out=left_out,
+    )
+
+
+def _client_spans(
+    attempt: Attempt, client: str, stored: datetime, timings: Timings
+) -> list[SpanView]:
+    end = (stored - attempt.opened).total_seconds()
+    uploading = max(0.0, end - timings.upload_s)
+    training = max(0.0, uploading - timings.train_s)
+    loading = max(0.0, training - timings.download_s)
+    return [
+        SpanView(name="download", who=client, start_s=loading, end_s=training),
+        SpanView(name="train", who=client, start_s=training, end_s=uploading),
+        SpanView(name="upload", who=client, start_s=uploading, end_s=end),
+        SpanView(name="stored", who=client, start_s=end, end_s=end),
+    ]
+
+
+def _server_spans(attempt: Attempt) -> list[SpanView]:
+    spans = []
+    asked, closing = _since(attempt, attempt.closing_asked), _since(attempt, attempt.closing)
+    if asked is not None and closing is not None:
+        spans.append(SpanView(name="closing", who="controller", start_s=asked, end_s=closing))
+    result, ended = _since(attempt, attempt.ended_asked), _since(attempt, attempt.ended)
+    if attempt.outcome is not Outcome.COMPLETED or result is None or ended is None:
+        return spans
+    # The combiner tells lengths; the last of them ended when its result was stored.
+    who, timings = ", ".join(attempt.workers), attempt.timings
+    store = result - timings.store_s
+    fold = store - timings.fold_s
+    read = fold - timings.read_s
+    return [
+        *spans,
+        SpanView(name="read", who=who, start_s=read, end_s=fold),
+        SpanView(name="fold", who=who, start_s=fold, end_s=store),
+        SpanView(name="store", who=who, start_s=store, end_s=result),
+        SpanView(name="completed", who="controller", start_s=result, end_s=ended),
+    ]
+
+
+def _since(attempt: Attempt, moment: datetime | None) -> float | None:
+    """Seconds from the opening to a moment."""
+    return None if moment is None else (moment - attempt.opened).total_seconds()

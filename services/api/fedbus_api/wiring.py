@@ -1,0 +1,110 @@
+"""The parts of an api process, made from the ports: what the routes get."""
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import Annotated
+
+from fastapi import Depends, Request
+from fedbus_core.rounds.log import fold
+from fedbus_core.rounds.state import Session
+from fedbus_runtime.folded_log import FoldedLog
+from fedbus_runtime.ports import (
+    Blobs,
+    Clock,
+    Documents,
+    Presence,
+    RoundRecords,
+    Streams,
+    Wire,
+)
+from fedbus_runtime.registry import ClientRegistry
+from fedbus_schemas.views import TrustView
+
+from fedbus_api.catalog import Catalog
+from fedbus_api.commands import Commands
+from fedbus_api.live import Live
+from fedbus_api.people import People
+from fedbus_api.reading import Reader
+from fedbus_api.settings import ApiSection
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ports:
+    """What the api reaches of the outside world."""
+
+    streams: Streams
+    wire: Wire
+    blobs: Blobs
+    records: RoundRecords
+    presence: Presence
+    documents: Documents
+    clock: Clock
+
+
+@dataclass(slots=True, kw_only=True)
+class Api:
+    """The parts. `stopping` ends the event streams; `missing` says what keeps the process from serving."""
+
+    ports: Ports
+    settings: ApiSection
+    token: str | None
+    trust: TrustView
+    reader: Reader
+    live: Live
+    commands: Commands
+    catalog: Catalog
+    people: People
+    missing: Callable[[], dict[str, str]]
+    stopping: asyncio.Event = field(default_factory=asyncio.Event)
+    event_streams: set[int] = field(default_factory=set)
+
+
+def wire(
+    ports: Ports,
+    settings: ApiSection,
+    *,
+    token: str | None = None,
+    trust: TrustView | None = None,
+    missing: Callable[[], dict[str, str]] = dict,
+) -> Api:
+    """Put the parts together."""
+    reader = Reader(ports.streams, ports.documents)
+    log: FoldedLog[Session] = FoldedLog(ports.streams, fold)
+    return Api(
+        ports=ports,
+        settings=settings,
+        token=token,
+        trust=trust or TrustView(),
+        reader=reader,
+        live=Live(ports.streams, ports.records),
+        commands=Commands(
+            streams=ports.streams,
+            wire=ports.wire,
+            documents=ports.documents,
+            clock=ports.clock,
+            reader=reader,
+            log=log,
+            wait_s=settings.decision_wait / timedelta(seconds=1),
+        ),
+        catalog=Catalog(ports.streams, ports.blobs, reader, ports.clock, settings.model_bytes_max),
+        people=People(
+            ports.streams,
+            ports.presence,
+            ClientRegistry(ports.streams),
+            reader,
+            ports.clock,
+            settings.online_lease,
+        ),
+        missing=missing,
+    )
+
+
+def api_of(request: Request) -> Api:
+    """Give the parts to a route."""
+    api: Api = request.app.state.api
+    return api
+
+
+Parts = Annotated[Api, Depends(api_of)]
