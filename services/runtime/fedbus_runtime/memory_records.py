@@ -1,0 +1,153 @@
+"""Redis in memory: the live round state, presence and documents, with flush and restore."""
+
+import copy
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+
+from fedbus_schemas.ids import ClientId, ProjectId, SessionId
+from fedbus_schemas.work import PartialRecord
+
+from fedbus_runtime.errors import RecordsAway
+from fedbus_runtime.ports import LiveRound, RoundKey, Tally
+
+_MILLISECOND = timedelta(milliseconds=1)
+
+
+@dataclass(slots=True)
+class _Attempt:
+    stored: dict[ClientId, int] = field(default_factory=dict)
+    fresh: list[ClientId] = field(default_factory=list)
+    partials: dict[str, PartialRecord] = field(default_factory=dict)
+
+
+@dataclass(slots=True)
+class _Content:
+    rounds: dict[tuple[ProjectId, SessionId], LiveRound] = field(default_factory=dict)
+    attempts: dict[RoundKey, _Attempt] = field(default_factory=dict)
+    online: dict[ProjectId, dict[ClientId, datetime]] = field(default_factory=dict)
+    documents: dict[tuple[ProjectId, str, str], tuple[int, bytes]] = field(default_factory=dict)
+
+
+class MemoryRedis:
+    """The server that all memory records of one simulation share. `away` makes every call raise."""
+
+    def __init__(self) -> None:
+        self.away = False
+        self.content = _Content()
+        self.epoch = 1
+
+    def demand(self) -> _Content:
+        """Give the content, or raise `RecordsAway`."""
+        if self.away:
+            raise RecordsAway("the memory records are away")
+        return self.content
+
+    def flush(self) -> None:
+        """Forget everything, as FLUSHALL does."""
+        self.content = _Content()
+
+    def snapshot(self) -> object:
+        """Copy the content."""
+        return copy.deepcopy(self.content)
+
+    def restore(self, copied: object) -> None:
+        """Start again on a copy, however old."""
+        assert isinstance(copied, _Content)
+        self.content = copy.deepcopy(copied)
+        self.epoch += 1
+
+
+class MemoryRoundRecords:
+    """`ports.RoundRecords` in memory."""
+
+    def __init__(self, redis: MemoryRedis) -> None:
+        self._redis = redis
+
+    async def put_round(self, state: LiveRound) -> None:
+        """Keep a session's newest state; see `ports.RoundRecords`."""
+        rounds = self._redis.demand().rounds
+        had = rounds.get((state.project, state.session))
+        if had is None or had.number <= state.number:
+            rounds[state.project, state.session] = state
+
+    async def get_round(self, project: ProjectId, session: SessionId) -> LiveRound | None:
+        """Give a session's state; see `ports.RoundRecords`."""
+        return self._redis.demand().rounds.get((project, session))
+
+    async def count(self, key: RoundKey, updates: Mapping[ClientId, int], batch_size: int) -> Tally:
+        """Add stored updates; see `ports.RoundRecords`."""
+        attempt = self._redis.demand().attempts.setdefault(key, _Attempt())
+        for client, sequence in updates.items():
+            if client not in attempt.stored:
+                attempt.stored[client] = sequence
+                attempt.fresh.append(client)
+        batches = []
+        while 0 < batch_size <= len(attempt.fresh):
+            batches.append(tuple(attempt.fresh[:batch_size]))
+            del attempt.fresh[:batch_size]
+        return Tally(len(attempt.stored), tuple(batches))
+
+    async def counted(self, key: RoundKey) -> dict[ClientId, int]:
+        """Give what is counted; see `ports.RoundRecords`."""
+        attempt = self._redis.demand().attempts.get(key)
+        return dict(attempt.stored) if attempt is not None else {}
+
+    async def put_partial(self, key: RoundKey, partial: PartialRecord) -> None:
+        """Remember a partial; see `ports.RoundRecords`."""
+        attempt = self._redis.demand().attempts.setdefault(key, _Attempt())
+        attempt.partials[partial.blob.digest] = partial
+
+    async def partials(self, key: RoundKey) -> list[PartialRecord]:
+        """Give the partials by digest; see `ports.RoundRecords`."""
+        attempt = self._redis.demand().attempts.get(key)
+        if attempt is None:
+            return []
+        return [attempt.partials[digest] for digest in sorted(attempt.partials)]
+
+    async def forget(self, key: RoundKey) -> None:
+        """Drop an attempt; see `ports.RoundRecords`."""
+        self._redis.demand().attempts.pop(key, None)
+
+    def epoch(self) -> str:
+        """Name the server's memory; see `ports.RoundRecords`."""
+        return str(self._redis.epoch)
+
+
+class MemoryPresence:
+    """`ports.Presence` in memory."""
+
+    def __init__(self, redis: MemoryRedis) -> None:
+        self._redis = redis
+
+    async def seen(self, project: ProjectId, clients: Sequence[ClientId], at: datetime) -> None:
+        """Keep heartbeats; see `ports.Presence`."""
+        online = self._redis.demand().online.setdefault(project, {})
+        at = at.replace(microsecond=at.microsecond // 1000 * 1000)
+        for client in clients:
+            online[client] = max(at, online.get(client, at))
+
+    async def online(self, project: ProjectId, since: datetime) -> dict[ClientId, datetime] | None:
+        """Give who was heard; see `ports.Presence`."""
+        online = self._redis.demand().online.get(project)
+        if online is None:
+            return None
+        return {client: at for client, at in online.items() if at > since - _MILLISECOND}
+
+
+class MemoryDocuments:
+    """`ports.Documents` in memory."""
+
+    def __init__(self, redis: MemoryRedis) -> None:
+        self._redis = redis
+
+    async def put(self, project: ProjectId, kind: str, name: str, number: int, data: bytes) -> None:
+        """Keep the newest; see `ports.Documents`."""
+        documents = self._redis.demand().documents
+        had = documents.get((project, kind, name))
+        if had is None or had[0] <= number:
+            documents[project, kind, name] = (number, data)
+
+    async def get(self, project: ProjectId, kind: str, name: str) -> tuple[int, bytes] | None:
+        """Give a document; see `ports.Documents`."""
+        return self._redis.demand().documents.get((project, kind, name))
