@@ -47,11 +47,12 @@ class Asker:
         until: float | None = None,
         trace_id: str = "",
         passing: frozenset[RefusalCode] = PASSING,
+        forbidden_ends: bool = False,
     ) -> Answer:
         """Ask until there is an answer that will not pass, at most until then (the loop's clock).
 
-        At the end of the time the last refusal is the answer; without one, raises `BusAway`. Before
-        the first answer of a `hello`, raises `NotPermitted`, since waiting will not help.
+        At the end of the time the last refusal is the answer; without one, raises `BusAway`. A bus
+        that forbids the question may allow it later; with `forbidden_ends`, raises `NotPermitted`.
         """
         content = message if isinstance(message, bytes) else message.to_bytes()
         last: Answer | None = None
@@ -64,7 +65,7 @@ class Asker:
                     except BusAway as error:
                         log.debug("%s: %s; asking again", verb, error)
                     except NotPermitted:
-                        if verb == "hello":
+                        if forbidden_ends:
                             raise
                     else:
                         if last.refusal is None or last.refusal.code not in passing:

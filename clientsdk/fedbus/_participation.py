@@ -126,7 +126,8 @@ class Participation:
             sdk=f"fedbus-python/{__version__}",
         )
         while True:
-            answer = await self._asker.insist("hello", hello)
+            # A bus that knew us once is only misconfigured for a while.
+            answer = await self._asker.insist("hello", hello, forbidden_ends=not self._client)
             if answer.refusal is not None:
                 raise refused(answer.refusal)
             if answer.welcome is not None:

@@ -59,13 +59,18 @@ class Bus:
         """
         pauses = self._pauses()
         loop = asyncio.get_running_loop()
+        failures = 0
         while True:
             started = loop.time()
             try:
                 await self._serve_one(hear, attend)
+                failures = 0
                 log.warning("connection to the bus lost; connecting again")
             except BusAway as error:
-                log.warning("no connection to the bus: %s; trying again", error)
+                failures += 1
+                # The first, second, fourth, eighth: a long absence fills no log.
+                if failures & (failures - 1) == 0:
+                    log.warning("no connection to the bus: %s; trying again", error)
             if loop.time() - started > STEADY_S:
                 pauses = self._pauses()
             await asyncio.sleep(next(pauses))
@@ -143,14 +148,16 @@ class _Connection:
             raise BusAway(f"{server}: {_why(error)}") from error
 
     async def hear(self, subject: str, hear: Callable[[bytes], None]) -> None:
-        """Subscribe; the subscription stands on the server when this returns. Raises `BusAway`."""
+        """Subscribe. Whatever is asked after this reaches the server after it. Raises `BusAway`.
+
+        No flush: nats-py writes its PING past what still waits to be written, so it would prove nothing.
+        """
 
         async def on_message(message: Msg) -> None:
             hear(message.data)
 
         try:
             await self._nats.subscribe(subject, cb=on_message)
-            await self._nats.flush(timeout=self._options.connect_timeout_s)
         except (NatsError, OSError, TimeoutError) as error:
             raise BusAway(_why(error)) from error
 

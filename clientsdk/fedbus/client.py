@@ -59,7 +59,8 @@ def run(
     options = Options(credentials=credentials, state_dir=state_dir, cache_dir=cache_dir)
     client = Client(Trainer(train, validate), options)
     _show_log()
-    asyncio.run(_run_until_signal(client))
+    with suppress(KeyboardInterrupt):  # where there are no signal handlers
+        asyncio.run(_run_until_signal(client))
 
 
 class _Stop(Exception):

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from fedbus import _tensorfile, _updates
-from fedbus.trainer import Model, Scalar, Settings, Trainer, TrainFunction
+from fedbus.trainer import Model, Settings, Trainer, TrainFunction
 
 WEIGHT_MAX = 2**20
 """The most examples that a session takes unless it was set up for more."""
@@ -27,7 +27,7 @@ class Tried:
 def run_once(
     trainer: Trainer | TrainFunction,
     model: Mapping[str, ArrayLike],
-    settings: Mapping[str, Scalar] | Settings | None = None,
+    settings: Mapping[str, bool | int | float | str] | Settings | None = None,
 ) -> Tried:
     """Run one round's training as a client would, with the same checks, and give what would be sent.
 

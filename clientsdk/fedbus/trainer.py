@@ -3,21 +3,19 @@
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
-import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from fedbus.errors import BadOption
 
-Model: TypeAlias = dict[str, NDArray[np.generic]]
+# `Any` here and below is for you: what a model holds and what a session sets, your code knows.
+Model: TypeAlias = dict[str, NDArray[Any]]
 """A model: arrays by name. They are yours: write into them as you like."""
-
-Scalar: TypeAlias = bool | int | float | str
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Settings(Mapping[str, Scalar]):
+class Settings(Mapping[str, Any]):
     """What the session asks of your function: a read-only mapping with a few facts beside it.
 
     The mapping holds the session's own `train` settings, for example a learning rate:
@@ -36,7 +34,7 @@ class Settings(Mapping[str, Scalar]):
     repeated. `deadline` is the server's clock and only for information; ask `cancelled()` instead.
     """
 
-    entries: Mapping[str, Scalar] = field(default_factory=dict)
+    entries: Mapping[str, Any] = field(default_factory=dict)
     seed: int = 0
     round: int = 1
     session: str = "local"
@@ -46,7 +44,7 @@ class Settings(Mapping[str, Scalar]):
     """Whether the task was withdrawn. Ask now and then in a long loop and return when it is True:
     whatever you return then is thrown away."""
 
-    def __getitem__(self, name: str) -> Scalar:
+    def __getitem__(self, name: str) -> Any:
         return self.entries[name]
 
     def __iter__(self) -> Iterator[str]:

@@ -1,23 +1,40 @@
 """The client's line to the bus, on a real nats-server that is killed and comes back."""
 
 import asyncio
+import base64
+import hashlib
 import json
 import logging
 import shutil
 import socket
 import sys
+import threading
 from collections.abc import AsyncIterator
+from datetime import UTC, datetime
 from pathlib import Path
 
 import nats
+import numpy as np
 import pytest
 from Crypto.PublicKey import ECC
-from fedbus import BusAway, NotPermitted, Options
+from Crypto.Signature import eddsa
+from fedbus import (
+    BusAway,
+    Client,
+    Model,
+    NotPermitted,
+    Options,
+    Settings,
+    Trainer,
+    _tensorfile,
+)
 from fedbus._keys import Keys
 from fedbus._transport import Bus
 from fedbus_schemas import nkeys, signing, subjects
-from fedbus_schemas.asks import Answer, Beat, Noted
+from fedbus_schemas.asks import VERBS, Answer, Beat, Noted, Stored, Sync, Synced, Welcome
 from fedbus_schemas.credentials import Credentials
+from fedbus_schemas.tasks import Fate, Mail, ModelToFetch, Receipt, SignedMail, TrainTask
+from fedbus_schemas.updates import Submission
 from nats.aio.client import Client as Nats
 from nats.aio.msg import Msg
 
@@ -48,7 +65,7 @@ class Server:
 authorization {{ users: [
   {{ user: service, password: service }}
   {{ nkey: {device}, permissions: {{
-      publish: ["fl.{PROJECT}.ask.{device}.beat"]
+      publish: [{", ".join(f"fl.{PROJECT}.ask.{device}.{verb}" for verb in VERBS)}]
       subscribe: ["_INBOX.{device}.>", "fl.{PROJECT}.task.{device}.*"] }} }} ] }}
 """
         )
@@ -73,19 +90,25 @@ authorization {{ users: [
         return await nats.connect(url, reconnect_time_wait=0.05, max_reconnect_attempts=-1)
 
 
+CONTROLLER = ECC.generate(curve="Ed25519")
+TRUSTED = signing.encode(CONTROLLER.public_key().export_key(format="raw"))
+
+
 @pytest.fixture
-def keys() -> Keys:
-    public = ECC.generate(curve="Ed25519").public_key().export_key(format="raw")
-    return Keys(
-        Credentials(
-            project=PROJECT,
-            name="site-1",
-            servers=("nats://127.0.0.1:1",),
-            device_seed=nkeys.user_seed(seed()),
-            payload_seed=signing.encode(seed()),
-            trust=(signing.encode(public),),
-        )
+def credentials() -> Credentials:
+    return Credentials(
+        project=PROJECT,
+        name="site-1",
+        servers=("nats://127.0.0.1:1",),
+        device_seed=nkeys.user_seed(seed()),
+        payload_seed=signing.encode(seed()),
+        trust=(TRUSTED,),
     )
+
+
+@pytest.fixture
+def keys(credentials: Credentials) -> Keys:
+    return Keys(credentials)
 
 
 @pytest.fixture
@@ -120,6 +143,12 @@ async def answer_beats(service: Nats, keys: Keys) -> None:
         await message.respond(Answer(noted=Noted()).to_bytes())
 
     await service.subscribe(subjects.ask(PROJECT, keys.device, "beat"), cb=on_beat)
+    await settled(service)
+
+
+async def settled(service: Nats) -> None:
+    """Return when the server knows a subscription: nats-py's first PING may overtake it."""
+    await service.flush()
     await service.flush()
 
 
@@ -154,6 +183,8 @@ async def test_a_killed_server_that_comes_back_is_found_again(server: Server, ke
             await server.start()
             assert await heard.connections.get() == number
         service = await server.service()
+        await answer_beats(service, keys)
+        await line.ask("beat", Beat().to_bytes())
         await service.publish(subjects.task(PROJECT, keys.device, "s-1"), b"after")
         assert await heard.mail.get() == b"after"
         await service.close()
@@ -176,7 +207,7 @@ async def test_a_forbidden_question_fails_at_once_and_says_so(server: Server, ke
         serving = group.create_task(line.serve(heard.mail.put_nowait, heard.attend))
         await heard.connections.get()
         with pytest.raises(NotPermitted, match="does not let this device publish"):
-            await line.ask("hello", b"{}")
+            await line.ask("other", b"{}")
         serving.cancel()
 
 
@@ -197,3 +228,134 @@ async def test_a_device_that_the_bus_refuses_waits_until_it_is_added(
             await server.start()
             assert await heard.connections.get() == 1
             serving.cancel()
+
+
+CLIENT = "c" + "a" * 16
+
+
+class Services:
+    """The servers' side, as little of it as one round needs. Its mail is the same after a restart."""
+
+    def __init__(self, keys: Keys) -> None:
+        self.device = keys.device
+        self.mail: list[SignedMail] = []
+        self.said: dict[str, list[bytes]] = {}
+        self.heard = asyncio.Event()
+
+    def post(
+        self, number: int, *, tasks: tuple[TrainTask, ...], receipts: tuple[Receipt, ...]
+    ) -> bytes:
+        mail = Mail(
+            project=PROJECT,
+            session="s-1",
+            number=number,
+            device=self.device,
+            client=CLIENT,
+            tasks=tasks,
+            receipts=receipts,
+        )
+        text = mail.to_bytes().decode()
+        signature = eddsa.new(CONTROLLER, "rfc8032").sign(signing.message(signing.MAIL, text))
+        signed = SignedMail(mail=text, key=TRUSTED, signature=signing.encode(signature))
+        self.mail = [signed]
+        return signed.to_bytes()
+
+    async def serve(self, service: Nats) -> None:
+        await service.subscribe(subjects.ask(PROJECT, self.device, "*"), cb=self.on_ask)
+        await settled(service)
+
+    async def on_ask(self, message: Msg) -> None:
+        verb = message.subject.rsplit(".", 1)[-1]
+        self.said.setdefault(verb, []).append(message.data)
+        self.heard.set()
+        match verb:
+            case "hello":
+                answer = Answer(welcome=Welcome(client=CLIENT, beat_s=0.2))
+            case "sync":
+                answer = Answer(synced=Synced(mail=tuple(self.mail)))
+            case "submit":
+                manifest = Submission.model_validate_json(message.data).content()
+                digest = manifest.update.digest
+                stored = Stored(session="s-1", round=1, attempt=1, sequence=1, update=digest)
+                answer = Answer(stored=stored)
+            case _:
+                answer = Answer(noted=Noted())
+        await message.respond(answer.to_bytes())
+
+    async def until(self, verb: str, count: int) -> bytes:
+        while len(self.said.get(verb, [])) < count:
+            self.heard.clear()
+            await self.heard.wait()
+        return self.said[verb][count - 1]
+
+
+def task() -> TrainTask:
+    file = _tensorfile.write({"w": np.zeros(3, np.float32)})
+    digest = hashlib.sha256(file).hexdigest()
+    inline = base64.b64encode(file).decode()
+    return TrainTask(
+        round=1,
+        attempt=1,
+        model=ModelToFetch(digest=digest, size=len(file), inline=inline),
+        settings={"lr": 0.5},
+        seed=1,
+        deadline=datetime(2030, 1, 1, tzinfo=UTC),
+        weight_max=100,
+        inline_bytes_max=65536,
+        trace_id="ab" * 16,
+    )
+
+
+async def test_a_round_goes_on_though_the_bus_dies_while_the_client_trains(
+    server: Server, keys: Keys, credentials: Credentials
+) -> None:
+    began, go_on = threading.Event(), threading.Event()
+    trained = []
+
+    def train(model: Model, settings: Settings) -> tuple[Model, int, dict[str, float]]:
+        trained.append(settings.round)
+        began.set()
+        go_on.wait(WAIT_S)
+        model["w"] += settings["lr"]
+        return model, 10, {"loss": 0.5}
+
+    url = f"nats://127.0.0.1:{server.port}"
+    options = Options(
+        credentials=credentials.model_copy(update={"servers": (url,)}),
+        ask_timeout_s=1,
+        backoff_min_s=0.05,
+        backoff_max_s=0.2,
+    )
+    client = Client(Trainer(train), options)
+    services = Services(keys)
+    async with asyncio.TaskGroup() as group, asyncio.timeout(2 * WAIT_S):
+        run = group.create_task(client.run())
+        await asyncio.sleep(0.3)  # the client is there before anybody answers
+        service = await server.service()
+        await services.serve(service)
+        await services.until("sync", 1)
+        mail = services.post(1, tasks=(task(),), receipts=())
+        await service.publish(subjects.task(PROJECT, keys.device, "s-1"), mail)
+        await asyncio.to_thread(began.wait, WAIT_S)
+        await server.kill()
+        go_on.set()
+        await asyncio.sleep(1)
+        await server.start()
+        submission = await services.until("submit", 1)
+        await services.until("sync", 2)
+        pending = Sync.model_validate_json(services.said["sync"][-1]).pending
+        assert {one.round for one in pending} <= {1}
+        counted = Receipt(round=1, attempt=1, fate=Fate.COUNTED)
+        mail = services.post(2, tasks=(), receipts=(counted,))
+        await service.publish(subjects.task(PROJECT, keys.device, "s-1"), mail)
+        await services.until("beat", len(services.said.get("beat", [])) + 2)
+        await server.kill()
+        await server.start()
+        await services.until("sync", 3)
+        client.stop()
+        await run
+        await service.close()
+    assert trained == [1]
+    assert set(services.said["submit"]) == {submission}
+    assert len(set(services.said["hello"])) == 1
+    assert Sync.model_validate_json(services.said["sync"][-1]).pending == ()

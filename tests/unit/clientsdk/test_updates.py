@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 from Crypto.Signature import eddsa
-from fedbus import _tensorfile, _updates
+from fedbus import Model, Settings, _tensorfile, _updates
 from fedbus.errors import BadResult
 from fedbus.testing import run_once
 from fedbus_schemas import signing
@@ -153,7 +153,7 @@ def test_a_kept_submission_is_the_same_update_again(world: Any) -> None:
 
 
 def test_a_trainer_can_be_tried_without_servers() -> None:
-    def train(model: Any, settings: Any) -> Any:
+    def train(model: Model, settings: Settings) -> tuple[Model, int, dict[str, float]]:
         model["w"] += settings["lr"] * settings.round
         return model, 4, {"loss": 0.25}
 
