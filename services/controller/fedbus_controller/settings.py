@@ -1,15 +1,30 @@
 """The controller's settings."""
 
+from pathlib import Path
 from typing import Annotated
 
-from fedbus_runtime.settings import ServiceSettings, SigningSettings
+from fedbus_runtime.settings import Section, ServiceSettings
 from pydantic import Field
+
+
+class SigningSection(Section):
+    """The key that signs the clients' mail and the heads of the log."""
+
+    seed_file: Path = Field(
+        description="File with the Ed25519 seed: 32 bytes, base64url. All controllers share it."
+    )
+
+
+class LimitsSection(Section):
+    """How much is done at once."""
+
+    sessions: Annotated[int, Field(ge=1, le=1_000)] = Field(
+        default=32, description="Sessions decided and performed side by side in this process."
+    )
 
 
 class ControllerSettings(ServiceSettings):
     """What a controller needs beyond the servers."""
 
-    signing: SigningSettings
-    sessions_concurrency: Annotated[int, Field(ge=1, le=1_000)] = Field(
-        default=32, description="Sessions decided and performed side by side in this process."
-    )
+    signing: SigningSection
+    limits: LimitsSection = LimitsSection()

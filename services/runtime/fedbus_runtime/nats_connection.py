@@ -39,6 +39,8 @@ STATUS = "Status"
 """Where the library puts the number of a status line."""
 NO_RESPONDERS = "503"
 END_OF_BATCH = "204"
+MESSAGE_ID = "Nats-Msg-Id"
+"""What the publisher names a message by: kept, since it tells who repeats himself."""
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _log = structlog.get_logger(__name__)
@@ -92,6 +94,7 @@ class NatsConnection:
         self._waiting: dict[str, _Answers] = {}
         self._up = asyncio.Event()
         self._closed = asyncio.Event()
+        self._back = asyncio.Event()
         self._on_lost: list[Callable[[], None]] = []
         self._failed_attempts = 0
         self._last_error = ""
@@ -128,6 +131,10 @@ class NatsConnection:
     async def wait_connected(self) -> None:
         """Return as soon as a server is connected."""
         await self._up.wait()
+
+    async def wait_returned(self) -> None:
+        """Return when the connection has been lost and is back."""
+        await self._back.wait()
 
     async def wait_closed(self) -> None:
         """Return when the connection is closed for good: by us, or because the server turned us away."""
@@ -268,6 +275,8 @@ class NatsConnection:
     async def _note_back(self) -> None:
         _log.info("bus.reconnected")
         self._up.set()
+        back, self._back = self._back, asyncio.Event()
+        back.set()
 
     async def _note_closed(self) -> None:
         self._lose("closed")
@@ -301,8 +310,11 @@ def stored(message: Msg) -> StoredMessage:
 
 
 def own_headers(headers: Mapping[str, str] | None) -> dict[str, str]:
-    """Give the publisher's own headers, without those that concern the server."""
-    return {name: text for name, text in (headers or {}).items() if not name.startswith("Nats-")}
+    """Give the publisher's own headers and message id, without those that concern the server."""
+    given = (headers or {}).items()
+    return {
+        name: text for name, text in given if not name.startswith("Nats-") or name == MESSAGE_ID
+    }
 
 
 def from_nanoseconds(nanoseconds: int) -> datetime:

@@ -92,6 +92,10 @@ class NatsWire:
         finally:
             await _leave(subscription.unsubscribe)
 
+    async def returned(self) -> None:
+        """Wait for the next return of the server; see `ports.Wire`."""
+        await self._connection.wait_returned()
+
 
 async def _leave(unsubscribe: Callable[[], Awaitable[None]]) -> None:
     try:

@@ -136,6 +136,9 @@ class Wire(Protocol):
         up for: read the stream.
         """
 
+    async def returned(self) -> None:
+        """Return when the bus was away and is back: what it kept in memory only may be gone."""
+
 
 class Blobs(Protocol):
     """The object store: immutable blobs, keyed by `keys.py`, the last part being the SHA-256."""

@@ -1,0 +1,5 @@
+"""`python -m fedbus_combiner`."""
+
+from fedbus_combiner.main import main
+
+main()

@@ -1,0 +1,100 @@
+"""Runs a combiner: `python -m fedbus_combiner [--print-settings]`. Adding one is starting this."""
+
+from fedbus_core.aggregation.known_answers import self_test
+from fedbus_core.rounds.log import fold
+from fedbus_core.rounds.state import Session
+from fedbus_runtime.consumer import consume
+from fedbus_runtime.folded_log import FoldedLog
+from fedbus_runtime.ports import StoredMessage
+from fedbus_runtime.registry import ClientRegistry
+from fedbus_runtime.service import Service, run
+from fedbus_schemas import subjects
+from fedbus_schemas.streams import COMBINERS, CONSUMERS, TALLIES
+
+from fedbus_combiner.asks import Asks
+from fedbus_combiner.finish import Finishing
+from fedbus_combiner.fold import Folding
+from fedbus_combiner.grants import Granting
+from fedbus_combiner.ingest import Ingest
+from fedbus_combiner.live_rounds import LiveRounds
+from fedbus_combiner.notes import Notes
+from fedbus_combiner.settings import CombinerSettings
+from fedbus_combiner.signal import Signal
+from fedbus_combiner.summing import Summing
+from fedbus_combiner.sync import Syncing
+from fedbus_combiner.tally import Tallies
+from fedbus_combiner.updates import Updates
+from fedbus_combiner.work import Work
+
+
+def main() -> None:
+    """Run until a signal ends it."""
+    run("combiner", CombinerSettings, body)
+
+
+async def body(service: Service[CombinerSettings]) -> None:
+    """Check this machine's arithmetic, wire the parts, start the loops."""
+    self_test()
+    ports = service.connections
+    limits = service.settings.limits
+    await ports.deliveries.await_ready(CONSUMERS)
+    log = FoldedLog[Session](ports.streams, fold)
+    rounds = LiveRounds(ports.streams, ports.records, log)
+    notes = Notes(ports.streams, ports.clock)
+    arrivals = Signal(ports.wire)
+    asks = Asks(
+        ports.streams,
+        ClientRegistry(ports.streams),
+        ports.presence,
+        ports.clock,
+        notes,
+        arrivals,
+        (
+            Ingest(ports.streams, rounds, log),
+            Granting(log, ports.blobs, ports.grants, ports.clock),
+            Syncing(ports.streams, log),
+        ),
+    )
+    tallies = Tallies(ports.streams, ports.wire, ports.records, rounds)
+    service.supervise("notes", notes.run())
+    service.supervise("arrivals", arrivals.run())
+    service.supervise("asks", ports.wire.serve(subjects.ALL_ASKS, "combiners", asks.on_ask))
+    for consumer, handler, concurrency in (
+        (TALLIES, tallies.on_update, limits.tallies),
+        (COMBINERS, _work(service, log).on_item, limits.work),
+    ):
+        loop = consume(
+            ports.deliveries,
+            ports.streams,
+            consumer,
+            handler,
+            ports.clock,
+            concurrency=concurrency,
+            key=_message,
+        )
+        service.supervise(consumer.name, loop)
+
+
+def _work(service: Service[CombinerSettings], log: FoldedLog[Session]) -> Work:
+    ports = service.connections
+    instance = service.settings.instance
+    updates = Updates(ports.streams, ports.blobs)
+    summing = Summing(updates, ports.blobs, ports.clock)
+    return Work(
+        Folding(instance, log, updates, summing, ports.blobs, ports.records),
+        Finishing(
+            instance,
+            log,
+            ports.streams,
+            updates,
+            summing,
+            ports.blobs,
+            ports.records,
+            ports.clock,
+        ),
+    )
+
+
+def _message(message: StoredMessage) -> str:
+    """Every message is a key of its own: items and counts need no order."""
+    return str(message.sequence)

@@ -1,0 +1,76 @@
+"""Runs a controller: `python -m fedbus_controller [--print-settings]`."""
+
+from fedbus_core.rounds.log import fold
+from fedbus_core.rounds.state import Session
+from fedbus_runtime.consumer import consume
+from fedbus_runtime.errors import Away
+from fedbus_runtime.folded_log import FoldedLog
+from fedbus_runtime.ports import StoredMessage, Wire
+from fedbus_runtime.registry import ClientRegistry
+from fedbus_runtime.service import Service, run
+from fedbus_runtime.signing_keys import Signer
+from fedbus_schemas import subjects
+from fedbus_schemas.streams import CONSUMERS, CONTROLLERS, PERFORMERS, STREAMS
+
+from fedbus_controller.candidates import Candidates
+from fedbus_controller.handlers import Handlers
+from fedbus_controller.mailing import Mailing
+from fedbus_controller.open_sessions import OpenSessions
+from fedbus_controller.perform import Performer
+from fedbus_controller.settings import ControllerSettings
+
+
+def main() -> None:
+    """Run until a signal ends it."""
+    run("controller", ControllerSettings, body)
+
+
+async def body(service: Service[ControllerSettings]) -> None:
+    """Wire the parts and start the loops."""
+    ports = service.connections
+    settings = service.settings
+    signer = Signer(settings.signing.seed_file)
+    await ports.deliveries.prepare(STREAMS, CONSUMERS)
+    log = FoldedLog[Session](ports.streams, fold)
+    registry = ClientRegistry(ports.streams)
+    candidates = Candidates(ports.presence, registry)
+    open_sessions = OpenSessions(ports.streams, ports.wire, log)
+    handlers = Handlers(log, ports.streams, candidates, open_sessions, ports.clock)
+    mailing = Mailing(ports.streams, ports.blobs, registry, signer)
+    performer = Performer(log, ports.streams, ports.records, mailing, signer)
+    await open_sessions.read()
+    service.supervise("sessions", open_sessions.follow())
+    service.supervise("repeats", _repeat(ports.wire, open_sessions, performer))
+    service.supervise(
+        "notices", ports.wire.serve(subjects.ALL_NOTICES, "controllers", handlers.on_notice)
+    )
+    for consumer, handler in (
+        (CONTROLLERS, handlers.on_input),
+        (PERFORMERS, performer.on_entry),
+    ):
+        loop = consume(
+            ports.deliveries,
+            ports.streams,
+            consumer,
+            handler,
+            ports.clock,
+            concurrency=settings.limits.sessions,
+            key=_session,
+        )
+        service.supervise(consumer.name, loop)
+
+
+async def _repeat(wire: Wire, sessions: OpenSessions, performer: Performer) -> None:
+    """Perform every open session's effects at the start, and again whenever the bus comes back."""
+    while True:
+        try:
+            for project, session in sorted(sessions.open):
+                await performer.repeat(project, session)
+        except Away:
+            pass  # the bus is away again: its return repeats everything; Redis is rebuilt by its readers
+        await wire.returned()
+
+
+def _session(message: StoredMessage) -> str:
+    """The key within which messages go one by one: project and session."""
+    return f"{subjects.token(message.subject, 1)}.{subjects.token(message.subject, 3)}"
