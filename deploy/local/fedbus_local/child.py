@@ -21,7 +21,7 @@ from fedbus_local.reports import ProcessReport, State
 
 BACKOFF_FIRST_S = 0.5
 BACKOFF_MAX_S = 10.0
-FAILURES_MAX = 5
+FAILURES_MAX = 4
 """Lives in a row that ended before they were healthy; then a child counts as failed, and goes on trying."""
 LOOK_STARTING_S = 0.05
 LOOK_S = 2.0

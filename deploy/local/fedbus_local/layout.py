@@ -79,21 +79,16 @@ class Layout:
 
     def make(self) -> None:
         """Make the directories. Raises `BadDirectory` when the place is not ours to use."""
-        if self.root.exists() and not self.plan.exists() and any(self.root.iterdir()):
+        stores = [self.store(server) for server in ("nats", "redis", "s3")]
+        folders = (self.keys, self.config, self.run, self.logs, self.clients, *stores)
+        ours = {each.name for each in folders}
+        there = {each.name for each in self.root.iterdir()} if self.root.is_dir() else set()
+        if not self.plan.exists() and there - ours:
             raise BadDirectory(
                 f"{self.root} is not empty and was not made by fedbus; name another with --dir"
             )
-        stores = [self.store(server) for server in ("nats", "redis", "s3")]
         try:
-            for each in (
-                self.root,
-                self.keys,
-                self.config,
-                self.run,
-                self.logs,
-                self.clients,
-                *stores,
-            ):
+            for each in (self.root, *folders):
                 each.mkdir(mode=DIRECTORY_MODE, parents=True, exist_ok=True)
                 each.chmod(DIRECTORY_MODE)
         except OSError as error:

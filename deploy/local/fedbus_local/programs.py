@@ -16,6 +16,8 @@ SERVER = "server"
 SERVICE_STOP_TIMEOUT_S = 10.0
 SERVER_STOP_TIMEOUT_S = 6.0
 
+PASSED_ON = {"FEDBUS_LOG__LEVEL"}
+"""Settings of fedbus that reach the services from the caller's environment."""
 ONE_THREAD = dict.fromkeys(
     ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS"), "1"
 )
@@ -41,8 +43,15 @@ class Program:
     noise: re.Pattern[str] | None = None
 
     def environ(self) -> dict[str, str]:
-        """Give the whole environment: the caller's, with ours on top."""
-        return {**os.environ, **ONE_THREAD, "PYTHONUNBUFFERED": "1", **self.environment}
+        """Give the whole environment: the caller's without settings of fedbus (services refuse those that are
+        not theirs), and ours on top.
+        """
+        kept = {
+            name: value
+            for name, value in os.environ.items()
+            if not name.startswith("FEDBUS_") or name in PASSED_ON
+        }
+        return {**kept, **ONE_THREAD, "PYTHONUNBUFFERED": "1", **self.environment}
 
 
 def beside_python(name: str) -> str:

@@ -57,6 +57,7 @@ class LocalStack:
             controllers=controllers, combiners=combiners, services=services
         )
         self._tied = tied
+        self._process: subprocess.Popen[bytes] | None = None
 
     def __enter__(self) -> Self:
         self.start()
@@ -220,6 +221,19 @@ class LocalStack:
             if any(each.name == name and each.state is State.STOPPED for each in report.processes):
                 return
 
+    def wait_reborn(self, name: str, pid: int | None, *, timeout_s: float = START_TIMEOUT_S) -> int:
+        """Return when a process is healthy under another pid than that, and give it."""
+        for content in control.ask(self.layout, "watch", timeout_s=timeout_s):
+            for each in StackReport.model_validate(content).processes:
+                if (
+                    each.name == name
+                    and each.pid not in {None, pid}
+                    and each.state is State.HEALTHY
+                ):
+                    assert each.pid is not None
+                    return each.pid
+        raise NotRunning(self.layout.root)
+
     def add_client(self, name: str, project: str = clients.DEFAULT_PROJECT) -> Path:
         """Let a client join and give its credentials file."""
         return self.add_clients([name], project)[0]
@@ -261,6 +275,7 @@ class LocalStack:
 
     def _spawn(self) -> None:
         """Start the supervisor and return when it answers."""
+        self._reap()
         ours, theirs = os.pipe()
         output = self.layout.logs / OUTPUT
         command = [
@@ -293,9 +308,13 @@ class LocalStack:
             pids.send(pid, signal.SIGKILL)
         with locked(self.layout.run / daemon.LOCK):
             pass
-        process: subprocess.Popen[bytes] | None = getattr(self, "_process", None)
-        if process is not None:
-            process.wait(STOP_TIMEOUT_S)
+        self._reap()
+
+    def _reap(self) -> None:
+        """Take note of the end of a supervisor that we started."""
+        if self._process is not None:
+            self._process.wait(STOP_TIMEOUT_S)
+            self._process = None
 
     def _hangs(self) -> bool:
         try:
