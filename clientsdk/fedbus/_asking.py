@@ -16,6 +16,8 @@ from fedbus.options import Options
 log = logging.getLogger("fedbus")
 
 PASSING = frozenset({RefusalCode.RETRY_LATER})
+OPEN_SOON = PASSING | {RefusalCode.ROUND_UNKNOWN}
+"""What may pass for work on a task: a server that is behind does not know the round yet."""
 
 
 class Line(Protocol):

@@ -12,7 +12,7 @@ from fedbus_schemas.models import BlobRef
 from fedbus_schemas.tasks import ModelToFetch
 
 from fedbus import _threads
-from fedbus._asking import Asker
+from fedbus._asking import OPEN_SOON, Asker
 from fedbus._blobs import Blobs
 from fedbus._store import Models
 from fedbus.errors import BadModel, StoreAway, refused
@@ -58,7 +58,9 @@ class Fetcher:
     ) -> bytes | bytearray:
         pauses = self._asker.pauses()
         while True:
-            answer = await self._asker.insist("grant", request, until=until, trace_id=trace_id)
+            answer = await self._asker.insist(
+                "grant", request, until=until, trace_id=trace_id, passing=OPEN_SOON
+            )
             if answer.refusal is not None:
                 raise refused(answer.refusal)
             try:

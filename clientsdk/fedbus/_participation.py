@@ -40,7 +40,7 @@ from fedbus._sending import Sender
 from fedbus._store import Kept, KeptInFolder, KeptInMemory, Models
 from fedbus._updates import Update, UpdateKey
 from fedbus._version import __version__
-from fedbus.errors import Away, BusAway, FedbusError, NotPermitted, Refused, refused
+from fedbus.errors import Away, BadOption, BusAway, FedbusError, NotPermitted, Refused, refused
 from fedbus.options import Options
 from fedbus.trainer import Settings, Trainer
 
@@ -68,19 +68,12 @@ class Participation:
         self._line = line
         self._fail = fail
         self._client = ""
+        self._noise = 0
         self._asker = Asker(line, options)
         self._blobs = Blobs(options.store_timeout_s)
-        self._kept: Kept = (
-            KeptInMemory()
-            if options.state_dir is None
-            else KeptInFolder(Path(options.state_dir), options.kept_updates_max)
-        )
-        cache = None if options.cache_dir is None else Path(options.cache_dir)
+        self._kept = _kept(options, keys.device)
         self._fetcher = Fetcher(
-            self._asker,
-            self._blobs,
-            Models(cache, options.cached_models_max),
-            bytes_max=options.model_bytes_max,
+            self._asker, self._blobs, _models(options), bytes_max=options.model_bytes_max
         )
         self._sender = Sender(self._asker, self._blobs, self._kept)
         self._participant = Participant(
@@ -175,7 +168,7 @@ class Participation:
         try:
             signed = read_live(data)
         except NotOurs as reason:
-            log.warning("dropped a message: %s", reason)
+            self._dropped(reason)
             return
         mail = self._opened(signed)
         if mail is not None:
@@ -191,8 +184,14 @@ class Participation:
                 client=self._client,
             )
         except NotOurs as reason:
-            log.warning("dropped a mail: %s", reason)
+            self._dropped(reason)
             return None
+
+    def _dropped(self, reason: NotOurs) -> None:
+        self._noise += 1
+        # The first, second, fourth, eighth: whoever sends noise must not fill the log.
+        if self._noise & (self._noise - 1) == 0:
+            log.warning("dropped a mail: %s (%d so far)", reason, self._noise)
 
     # What the state machine asks for.
 
@@ -266,9 +265,11 @@ class Participation:
         )
         if cancelled.is_set():
             return None
-        self._open[job.key] = (until, task.trace_id)
         download_s = time.monotonic() - started
-        return await self._compute.run(partial(self._make, job, data, settings, download_s))
+        update = await self._compute.run(partial(self._make, job, data, settings, download_s))
+        if update is not None:
+            self._open[job.key] = (until, task.trace_id)
+        return update
 
     def _make(
         self, job: TrainJob, data: bytes | bytearray, settings: Settings, download_s: float
@@ -372,6 +373,23 @@ class Participation:
     def _spawn(self, work: Coroutine[None, None, T]) -> "asyncio.Task[T]":
         assert self._group is not None, "not running"
         return self._group.create_task(work)
+
+
+def _kept(options: Options, device: str) -> Kept:
+    if options.state_dir is None:
+        return KeptInMemory()
+    try:
+        return KeptInFolder(Path(options.state_dir) / device, options.kept_updates_max)
+    except OSError as error:
+        raise BadOption(f"state_dir {options.state_dir} cannot be used: {error}") from error
+
+
+def _models(options: Options) -> Models:
+    try:
+        folder = None if options.cache_dir is None else Path(options.cache_dir)
+        return Models(folder, options.cached_models_max)
+    except OSError as error:
+        raise BadOption(f"cache_dir {options.cache_dir} cannot be used: {error}") from error
 
 
 def _complain(what: str, error: FedbusError) -> None:

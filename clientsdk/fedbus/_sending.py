@@ -7,16 +7,13 @@ from fedbus_schemas.asks import GrantRequest
 from fedbus_schemas.refusals import Refusal, RefusalCode
 
 from fedbus import _threads
-from fedbus._asking import PASSING, Asker
+from fedbus._asking import OPEN_SOON, PASSING, Asker
 from fedbus._blobs import Blobs
 from fedbus._store import Kept
 from fedbus._updates import Update
 from fedbus.errors import BusAway, StoreAway
 
 log = logging.getLogger("fedbus")
-
-OPEN_SOON = PASSING | {RefusalCode.ROUND_UNKNOWN}
-"""What may pass for an update: a server that is behind does not know the round yet."""
 
 
 class Sender:

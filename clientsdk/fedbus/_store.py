@@ -129,6 +129,8 @@ class Models:
         self._last: tuple[str, bytearray | bytes] | None = None
         if folder is not None:
             folder.mkdir(mode=FOLDER_MODE, parents=True, exist_ok=True)
+            for path in folder.glob("*.new"):
+                path.unlink(missing_ok=True)
 
     def find(self, blob: BlobRef) -> bytes | bytearray | None:
         """Give a model's bytes, if they are here. If not, the last one makes room for the next."""

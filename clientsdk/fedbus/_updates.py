@@ -111,21 +111,21 @@ def make(
     Raises `BadResult` when the metrics are too much for a manifest.
     """
     blob = BlobRef(digest=hashlib.sha256(trained.file).hexdigest(), size=len(trained.file))
-    manifest = Manifest(
-        project=project,
-        session=session,
-        round=task.round,
-        attempt=task.attempt,
-        client=client,
-        base=task.model.digest,
-        update=blob,
-        weight=trained.weight,
-        metrics=trained.metrics,
-        timings=timings,
-    )
-    text = manifest.to_bytes().decode()
     rides_along = blob.size <= min(task.inline_bytes_max, INLINE_BYTES_MAX)
     try:
+        manifest = Manifest(
+            project=project,
+            session=session,
+            round=task.round,
+            attempt=task.attempt,
+            client=client,
+            base=task.model.digest,
+            update=blob,
+            weight=trained.weight,
+            metrics=trained.metrics,
+            timings=timings,
+        )
+        text = manifest.to_bytes().decode()
         submission = Submission(
             manifest=text,
             key=public_key,
@@ -133,7 +133,7 @@ def make(
             inline=base64.b64encode(trained.file).decode() if rides_along else None,
         )
     except ValidationError as error:
-        raise BadResult("the metrics' names are too long to be sent together") from error
+        raise BadResult("the metrics' names are too long together, or not text") from error
     return Update(
         key=UpdateKey(session, task.round, task.attempt),
         blob=blob,

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from fedbus import _tensorfile
 from fedbus._updates import Measured, Trained, check_measured, check_trained
-from fedbus.errors import FedbusError
+from fedbus.errors import BadModel, BadResult, FedbusError
 from fedbus.trainer import Model, Settings, TrainFunction, ValidateFunction
 
 
@@ -29,27 +29,37 @@ def train(
     Raises `FunctionFailed`, `BadResult` and `BadModel`.
     """
     kinds = _tensorfile.kinds(data)
-    model: Model = _tensorfile.read(data)
+    model = _model(data)
     started = time.monotonic()
     try:
         result = function(model, settings)
+        train_s = time.monotonic() - started
+        del model
+        if settings.cancelled():
+            return None
+        return Timed(check_trained(result, kinds, weight_max), train_s)
+    except BadResult:
+        raise
     except (Exception, SystemExit) as error:
         raise FunctionFailed(_told(error)) from error
-    train_s = time.monotonic() - started
-    del model
-    if settings.cancelled():
-        return None
-    return Timed(check_trained(result, kinds, weight_max), train_s)
 
 
 def validate(function: ValidateFunction, data: bytes | bytearray, settings: Settings) -> Measured:
     """Call a validate function and check its result. Raises as `train` does."""
-    model: Model = _tensorfile.read(data)
+    model = _model(data)
     try:
-        result = function(model, settings)
+        return check_measured(function(model, settings))
+    except BadResult:
+        raise
     except (Exception, SystemExit) as error:
         raise FunctionFailed(_told(error)) from error
-    return check_measured(result)
+
+
+def _model(data: bytes | bytearray) -> Model:
+    try:
+        return _tensorfile.read(data)
+    except MemoryError as error:
+        raise BadModel(f"the model's {len(data)} bytes do not fit into memory twice") from error
 
 
 def _told(error: BaseException) -> str:

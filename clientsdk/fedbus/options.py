@@ -25,7 +25,8 @@ class Options:
     credentials: str | Path | Credentials
     """The credentials file, or its content."""
     state_dir: str | Path | None = None
-    """Where finished updates wait for their receipt. None: in memory, and a restart trains again."""
+    """Where finished updates wait for their receipt. None: in memory, and a restart trains again.
+    Several clients may share a folder."""
     cache_dir: str | Path | None = None
     """Where fetched models are kept by their SHA-256. None: only the last one, in memory."""
 
@@ -65,7 +66,7 @@ class Options:
         _between("model_bytes_max", self.model_bytes_max, 1, 2**50)
         for name in ("ask_timeout_s", "connect_timeout_s", "store_timeout_s", "resync_s"):
             _between(name, getattr(self, name), 0.05, 86_400)
-        _between("patience_s", self.patience_s, 0, 86_400)
+        _between("patience_s", self.patience_s, 1, 86_400)
         _between("backoff_min_s", self.backoff_min_s, 0.001, 3600)
         _between("backoff_max_s", self.backoff_max_s, self.backoff_min_s, 3600)
 

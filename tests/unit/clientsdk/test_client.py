@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 from fedbus import (
+    BadOption,
     BusAway,
     Client,
     ClientUnknown,
@@ -417,7 +418,7 @@ async def test_a_restart_sends_the_finished_update_again_and_does_not_train_agai
         assert len(store.blobs) == 1
         counted = Receipt(round=1, attempt=1, fate=Fate.COUNTED)
         again.post(world.mail(2, receipts=[counted]))
-        assert list((tmp_path / "updates").iterdir()) == []
+        assert not list(tmp_path.rglob("*.json"))
 
 
 async def test_a_client_runs_once(services: Services, world: Any) -> None:
@@ -431,3 +432,52 @@ async def test_a_stop_before_the_run_ends_it_at_once(services: Services, world: 
     client.stop()
     await asyncio.wait_for(client.run(), WAIT_S)
     client.stop()
+
+
+async def test_a_folder_that_cannot_be_used_is_told(world: Any, tmp_path: Path) -> None:
+    file = tmp_path / "file"
+    file.touch()
+    for name in ("state_dir", "cache_dir"):
+        client = Client(Trainer(train), options(world, **{name: file / "folder"}))
+        with pytest.raises(BadOption, match=name):
+            await client.run()
+
+
+async def test_a_result_that_misbehaves_costs_only_its_round(
+    services: Services, world: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    class Rude:
+        def __array__(self, *_: object, **__: object) -> None:
+            raise KeyError("rude")
+
+    def returns_rude(model: Any, settings: Any) -> Any:
+        if settings.round == 1:
+            return model | {"w": Rude()}, 1, {}
+        if settings.round == 2:
+            raise SystemExit(3)
+        return model, 1, {"\ud800": 1.0} if settings.round == 3 else {}
+
+    async with running(services, Trainer(returns_rude)):
+        for number in (1, 2, 3, 4):
+            services.post(world.mail(number, tasks=[world.train(number)]))
+            await services.until(lambda: f"round {number}.1: " in caplog.text or number == 4)  # noqa: B023
+        await services.until(lambda: services.said("submit"))
+    assert "KeyError" in caplog.text
+    assert "SystemExit: 3" in caplog.text
+    assert "metrics' names" in caplog.text
+
+
+async def test_a_task_with_another_model_than_its_digest_says_is_not_trained(
+    services: Services, world: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    model = world.model().model_copy(update={"digest": "0" * 64})
+    huge = world.model(inline=False).model_copy(update={"size": 2**40})
+    async with running(services, Trainer(train)):
+        services.post(world.mail(1, tasks=[world.train(1, model=model)]))
+        await services.until(lambda: "not the one that its digest names" in caplog.text)
+        services.post(world.mail(2, tasks=[world.train(2, model=huge)]))
+        await services.until(lambda: "over model_bytes_max" in caplog.text)
+        services.plan["grant"] = [Answer(refusal=Refusal(code=RefusalCode.BLOB_NOT_GRANTED))]
+        services.post(world.mail(3, tasks=[world.train(3, model=world.model(inline=False))]))
+        await services.until(lambda: "blob_not_granted" in caplog.text)
+    assert not services.said("submit")
