@@ -46,12 +46,14 @@ class Kind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Numbers:
-    """The session's settings of the rule; raises `ValueError` where they leave no precision.
+    """The session's settings of the rule; raises `ValueError` for one out of its limits.
 
     A weight is a whole number 1..2^weight_bits, one aggregate takes at most 2^cohort_bits updates,
     and an update may reach 2^growth_bits times the base's largest value. Tensors named in `wide`
     use two limbs. Since weights add up to 2^(weight_bits + cohort_bits) at most and a term is below
-    2^term_bits, no sum leaves 63 bits.
+    2^term_bits, no sum leaves 63 bits. The mean's error is at most half a step of the grid, which is
+    2^-(term_bits - weight_bits - growth_bits) of the power of two above the base's largest value; a
+    quarter float32 ulp of that value with the defaults, at the very limits next to nothing is left.
     """
 
     weight_bits: int = 20
@@ -68,8 +70,6 @@ class Numbers:
         for name, value, most in limits:
             if type(value) is not int or not 0 <= value <= most:
                 raise ValueError(f"{name} is a whole number 0..{most}, not {value!r}")
-        if self.term_bits - self.weight_bits - self.growth_bits < 1:
-            raise ValueError("weight_bits, cohort_bits and growth_bits leave no bit for the values")
 
     @property
     def term_bits(self) -> int:

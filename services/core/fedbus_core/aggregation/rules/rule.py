@@ -27,6 +27,7 @@ class Rule(Protocol):
     ) -> Iterator[bytes]:
         """Give the new model's canonical file in pieces, by portable operations only.
 
-        `previous` is the round's base model, a whole file, or None where the rule has no use for it. Raises `ValueError` for an empty sum.
+        `previous` is the round's base model, a whole file, or None where the rule has no use for
+        it. Raises `ValueError` for an empty sum.
         """
         ...
