@@ -2,8 +2,8 @@
 
 A file is 8 bytes of header length (little-endian), a JSON header that names every tensor with its
 type, shape and place, and the tensors' raw little-endian bytes in C order. Reading never raises
-anything but `TensorFileError`, whatever the bytes, and never takes more memory than a small multiple
-of the header. Writing has one result for one set of tensors: names sorted, the header padded with
+anything but `TensorFileError`, whatever the bytes, and never takes more memory than twenty times
+the header. Writing has one result for one set of tensors: names sorted, the header padded with
 spaces to a multiple of 8 bytes, no metadata, no gaps.
 """
 
