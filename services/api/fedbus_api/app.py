@@ -17,7 +17,12 @@ reason code. Lists come newest first, in pages: pass `next` as `cursor`.
 
 def create_app(api: Api) -> FastAPI:
     """Make the app over these parts."""
-    app = FastAPI(title="Federated learning api", version=VERSION, description=DESCRIPTION)
+    app = FastAPI(
+        title="Federated learning api",
+        version=VERSION,
+        description=DESCRIPTION,
+        generate_unique_id_function=lambda route: f"{route.tags[0]}_{route.name}",
+    )
     app.state.api = api
     problems.install(app)
     openapi.install(app)

@@ -217,6 +217,7 @@ class EventStream(Response):
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer the request."""
+        self._running.add(id(self))
         try:
             await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
             await self._feed.run(receive, send)

@@ -6,12 +6,20 @@ from typing import Any
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 from fedbus_schemas.refusals import RefusalCode
-from fedbus_schemas.views import ProblemView, StoredEntry
+from fedbus_schemas.views import (
+    LiveUpdate,
+    LiveValidation,
+    LoggedEvent,
+    ProblemView,
+    StoredEntry,
+)
 from pydantic.json_schema import models_json_schema
 
 from fedbus_api.problems import MEDIA_TYPE, STATUS
 
 REFERENCE = "#/components/schemas/{model}"
+STREAMED = (ProblemView, StoredEntry, LoggedEvent, LiveUpdate, LiveValidation)
+"""What no route declares as its answer: problems, and the items of streams."""
 _EXAMPLE = {
     "type": "urn:fl:problem:session_unknown",
     "title": "No session with this id; check the id and the project.",
@@ -38,16 +46,16 @@ def describe(app: FastAPI) -> dict[str, Any]:
         title=app.title, version=app.version, description=app.description, routes=app.routes
     )
     _, extra = models_json_schema(
-        [(ProblemView, "serialization"), (StoredEntry, "serialization")],
-        ref_template=REFERENCE,
+        [(one, "serialization") for one in STREAMED], ref_template=REFERENCE
     )
     schemas = document["components"]["schemas"]
     for name in ("HTTPValidationError", "ValidationError"):
         schemas.pop(name, None)
     schemas |= extra["$defs"]
+    document["components"]["responses"] = {"Problem": _problem()}
     for operation in _operations(document):
         operation["responses"].pop("422", None)
-        operation["responses"]["default"] = _problem()
+        operation["responses"]["default"] = {"$ref": "#/components/responses/Problem"}
     return document
 
 

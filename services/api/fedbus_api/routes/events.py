@@ -3,6 +3,7 @@
 from typing import Annotated
 
 from fastapi import APIRouter, Header, Query
+from fastapi.responses import StreamingResponse
 from fedbus_schemas import subjects
 from fedbus_schemas.ids import ProjectId, SessionId
 from fedbus_schemas.refusals import RefusalCode
@@ -25,8 +26,9 @@ Follow = Annotated[
 ]
 _RESPONSES: dict[int | str, dict[str, object]] = {
     200: {
-        "description": "Server-sent events: log events by their type with the log's sequence as id, "
-        "`update.stored` and `validation.reported` without one.",
+        "description": "Server-sent events: log events by their type (`LoggedEvent`) with the log's "
+        "sequence as id, `update.stored` (`LiveUpdate`) and `validation.reported` "
+        "(`LiveValidation`) without one.",
         "content": {MEDIA_TYPE: {"schema": {"type": "string"}}},
     }
 }
@@ -35,7 +37,7 @@ _RESPONSES: dict[int | str, dict[str, object]] = {
 @router.get(
     "/v1/sessions/{session}/events",
     summary="Follow a session",
-    response_class=EventStream,
+    response_class=StreamingResponse,
     responses=_RESPONSES,
 )
 async def session_events(
@@ -56,7 +58,7 @@ async def session_events(
 @router.get(
     "/v1/events",
     summary="Follow all sessions",
-    response_class=EventStream,
+    response_class=StreamingResponse,
     responses=_RESPONSES,
 )
 async def all_events(

@@ -1,0 +1,29 @@
+"""Writes the api's OpenAPI document: `python tools/generate_openapi.py [--check]`. A test fails on drift."""
+
+import json
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+
+from fedbus_api.app import create_app
+
+TARGET = Path(__file__).parents[1] / "schemas/fedbus_schemas/generated/openapi.json"
+
+
+def document() -> str:
+    """Give the document as it lies in the file. No part of an api is needed for it."""
+    app = create_app(SimpleNamespace())  # type: ignore[arg-type]  # no route is called
+    return json.dumps(app.openapi(), indent=2, ensure_ascii=False) + "\n"
+
+
+def main() -> int:
+    """Write the file, or with --check say whether it is up to date."""
+    if "--check" in sys.argv[1:]:
+        return 0 if TARGET.exists() and TARGET.read_text() == document() else 1
+    TARGET.parent.mkdir(parents=True, exist_ok=True)
+    TARGET.write_text(document())
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
