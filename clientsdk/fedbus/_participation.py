@@ -97,6 +97,7 @@ class Participation:
     def end(self) -> None:
         """Let everything know that it is over. Waits for nothing."""
         self._cancelled.set()
+        self._compute.close()
         self._blobs.close()
 
     # On the bus.

@@ -16,7 +16,7 @@ class Worker:
     """
 
     def __init__(self, name: str) -> None:
-        self._calls: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
+        self._calls: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._work, name=name, daemon=True)
 
     async def run(self, call: Callable[[], T]) -> T:
@@ -27,9 +27,13 @@ class Worker:
         self._calls.put(outcome)
         return await done
 
+    def close(self) -> None:
+        """Let the thread end after the call that it is in. Does not wait."""
+        self._calls.put(None)
+
     def _work(self) -> None:
-        while True:
-            self._calls.get()()
+        while (call := self._calls.get()) is not None:
+            call()
 
 
 async def run(call: Callable[[], T], name: str) -> T:

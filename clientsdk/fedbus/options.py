@@ -1,6 +1,6 @@
 """How a client behaves. Every limit has a name here."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from fedbus_schemas.asks import PENDING_MAX
@@ -22,7 +22,7 @@ class Options:
     """
 
     # Who I am, and what survives a restart.
-    credentials: str | Path | Credentials
+    credentials: str | Path | Credentials = field(repr=False)
     """The credentials file, or its content."""
     state_dir: str | Path | None = None
     """Where finished updates wait for their receipt. None: in memory, and a restart trains again.

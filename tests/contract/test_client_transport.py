@@ -6,6 +6,7 @@ import hashlib
 import json
 import logging
 import shutil
+import signal
 import socket
 import sys
 import threading
@@ -27,6 +28,7 @@ from fedbus import (
     Settings,
     Trainer,
     _tensorfile,
+    _transport,
 )
 from fedbus._keys import Keys
 from fedbus._transport import Bus
@@ -199,6 +201,24 @@ async def outcome(line: Bus) -> BaseException | None:
         if "nobody" in str(error):
             return await outcome(line)
         return error
+
+
+async def test_a_server_that_hangs_is_noticed_and_found_again(
+    server: Server, keys: Keys, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(_transport, "PING_INTERVAL_S", 0.1)
+    heard, line = Heard(), bus(server, keys)
+    async with asyncio.TaskGroup() as group, asyncio.timeout(WAIT_S):
+        serving = group.create_task(line.serve(heard.mail.put_nowait, heard.attend))
+        assert await heard.connections.get() == 1
+        assert server.process is not None
+        server.process.send_signal(signal.SIGSTOP)
+        with pytest.raises(BusAway):
+            await line.ask("beat", Beat().to_bytes())
+        await asyncio.sleep(0.5)
+        server.process.send_signal(signal.SIGCONT)
+        assert await heard.connections.get() == 2
+        serving.cancel()
 
 
 async def test_a_forbidden_question_fails_at_once_and_says_so(server: Server, keys: Keys) -> None:

@@ -481,3 +481,11 @@ async def test_a_task_with_another_model_than_its_digest_says_is_not_trained(
         services.post(world.mail(3, tasks=[world.train(3, model=world.model(inline=False))]))
         await services.until(lambda: "blob_not_granted" in caplog.text)
     assert not services.said("submit")
+
+
+async def test_a_stopped_client_leaves_no_thread(services: Services, world: Any) -> None:
+    before = set(threading.enumerate())
+    async with running(services, Trainer(train)):
+        services.post(world.mail(1, tasks=[world.train(1)]))
+        await services.until(lambda: services.said("submit"))
+    await services.until(lambda: set(threading.enumerate()) <= before)

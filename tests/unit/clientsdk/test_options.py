@@ -31,6 +31,10 @@ def test_an_impossible_option_is_refused_by_name(wrong: dict[str, Any]) -> None:
         Options(**{"credentials": "client.json"} | wrong)
 
 
+def test_secrets_are_not_shown(world: Any) -> None:
+    assert world.credentials.device_seed not in repr(Options(credentials=world.credentials))
+
+
 def test_functions_must_be_functions() -> None:
     with pytest.raises(BadOption, match="train must be"):
         Trainer(3)  # type: ignore[arg-type]
