@@ -10,7 +10,6 @@ from typing import Annotated
 import typer
 
 from fedbus_local import control, daemon, ports, views
-from fedbus_local.client_commands import app as client_app
 from fedbus_local.errors import LocalError
 from fedbus_local.journal import Entry, read
 from fedbus_local.options import (
@@ -27,7 +26,6 @@ from fedbus_local.reports import StackReport, State
 from fedbus_local.stack import LocalStack
 
 app = typer.Typer(no_args_is_help=True, help="The local stack.")
-app.add_typer(client_app, name="client")
 
 PortOption = Annotated[int | None, typer.Option(min=1, max=65535)]
 CountOption = Annotated[int | None, typer.Option(min=0, max=INSTANCES_MAX)]
