@@ -278,8 +278,7 @@ def _parse_json(raw: bytes, tensors_max: int) -> dict[str, object]:
         raise TensorFileError(
             RefusalCode.UNREADABLE, f"the header is not valid JSON: {error}"
         ) from error
-    if not isinstance(document, dict):
-        _refuse("the header must be a JSON object")
+    assert isinstance(document, dict), "valid JSON that begins with { is an object"
     return document
 
 
