@@ -17,6 +17,7 @@ from fedbus_core.aggregation.metrics import weighted_metrics
 from fedbus_core.aggregation.round_sum import Content, RoundSum, model_ref, rule_version
 from fedbus_core.audit.bundle import (
     AbsentBlob,
+    Bundle,
     Index,
     Item,
     blob_name,
@@ -40,7 +41,7 @@ from fedbus_schemas.events import Participant, RefusedUpdate
 from fedbus_schemas.inputs import DeadlineFired, Input, TargetReached
 from fedbus_schemas.models import BlobRef
 from fedbus_schemas.refusals import RefusalCode
-from fedbus_schemas.sessions import SessionSettings, StartSession, StopSession
+from fedbus_schemas.sessions import PauseSession, SessionSettings, StartSession, StopSession
 from fedbus_schemas.sets import IncludedSet, IncludedUpdate
 from fedbus_schemas.updates import Manifest, SignedManifest, StoredUpdate
 from fedbus_schemas.work import FinishResult
@@ -186,7 +187,9 @@ class Maker:
         self.state: Session | None = None
         self.now = START
         self.sequence = 0
+        self.online: tuple[str, ...] = CLIENTS
         self._stored: dict[tuple[int, int], dict[str, tuple[int, StoredUpdate]]] = {}
+        self._uploads: dict[str, bytes] = {}
         self._causes = 0
         values = np.arange(float(np.prod(shape)), dtype=np.float32).reshape(shape)
         model = tensorfile.write(
@@ -196,18 +199,26 @@ class Maker:
         self.give(StartSession(session=SESSION, settings=settings, model=model_ref(model)))
 
     def give(self, given: Input, *, cutoff: int = 0) -> None:
+        """Hand an input to the controller that it must act on."""
+        refused = self.offer(given, cutoff=cutoff)
+        assert not refused, refused
+
+    def offer(self, given: Input, *, cutoff: int = 0) -> str:
         """Hand an input to the controller; what it decides is sealed, stored and signed."""
         self._causes += 1
         cause = f"input-{self._causes}"
-        online = tuple(Participant(client=one, key=KEYS[one].public) for one in CLIENTS)
+        online = tuple(Participant(client=one, key=KEYS[one].public) for one in self.online)
         facts = Facts(PROJECT, SESSION, cause, self.now, online, cutoff)
         decision = decide(self.state, given, facts)
-        assert decision.events, decision.refusal
+        if not decision.events:
+            assert decision.refusal is not None
+            return decision.refusal.detail or "refused"
         data = seal(self.state, PROJECT, SESSION, decision.events, cause, self.now)
         self.state = fold(self.state, data, self.state.number + 1 if self.state else 1)
         self.world.log.append(data)
         if any(isinstance(event, SIGNED) for event in decision.events):
             self.world.heads[self.state.number] = signed_head(self.state.number, data)
+        return ""
 
     @property
     def open(self) -> tuple[int, int]:
@@ -253,19 +264,32 @@ class Maker:
         self.world.updates[name] = stored.to_bytes()
         self._stored.setdefault((number, attempt), {})[client] = (self.sequence, stored)
         if not inline:
-            self.world.blobs[keys.update(PROJECT, client, digest(update))] = update
+            self._uploads[keys.update(PROJECT, client, digest(update))] = update
+
+    def may_store(self, client: str) -> bool:
+        """Whether the door would let an update of this client in now."""
+        assert self.state is not None
+        assert self.state.round is not None
+        invited = {one.client for one in self.state.round.cohort}
+        return client in invited and client not in self._stored.get(self.open, {})
+
+    def stored_until(self) -> int:
+        """The sequence of the last update stored for the open attempt; 0 if there is none."""
+        assert self.state is not None
+        stored = self._stored.get(self.open, {}) if self.state.round else {}
+        return max((sequence for sequence, _ in stored.values()), default=0)
 
     def close(self, *, deadline: bool = False) -> None:
         """Let the round close at what is stored now, and finish it."""
         number, attempt = self.open
         assert self.state is not None
         assert self.state.round is not None
-        cutoff = self.sequence
+        cutoff = self.stored_until()
         if deadline:
             self.now = due = self.state.round.deadline
             self.give(DeadlineFired(round=number, attempt=attempt, due=due), cutoff=cutoff)
         else:
-            self.give(TargetReached(round=number, attempt=attempt), cutoff=cutoff)
+            self.offer(TargetReached(round=number, attempt=attempt), cutoff=cutoff)
 
     def finish(self) -> None:
         """Do what a combiner does with a finish item."""
@@ -343,13 +367,18 @@ class Maker:
         blobs = {
             keys.model(PROJECT, ref.digest): bytes(model),
             keys.included_set(PROJECT, digest(included)): included,
+            **{key: self._uploads[key] for one in counted if (key := _key(one)) in self._uploads},
         }
         return result, blobs
 
     def _bytes(self, client: str, stored: StoredUpdate) -> bytes:
         if stored.inline is not None:
             return base64.b64decode(stored.inline)
-        return self.world.blobs[keys.update(PROJECT, client, stored.content().update.digest)]
+        return self._uploads[keys.update(PROJECT, client, stored.content().update.digest)]
+
+
+def _key(one: IncludedUpdate) -> str:
+    return keys.update(PROJECT, one.client, one.update.digest)
 
 
 def trained(base: bytes, name: str, *, bad: bool = False) -> bytes:
@@ -464,6 +493,16 @@ def _stopped() -> World:
     return maker.world
 
 
+def paused() -> World:
+    """As `still_open`, and an operator paused the session: an entry that nobody signs."""
+    maker = Maker(SessionSettings(rounds=4, minimum=1, target=1))
+    maker.store(CLIENTS[0], 4)
+    maker.close()
+    maker.finish()
+    maker.give(PauseSession())
+    return maker.world
+
+
 def stopped() -> World:
     """One round done, the second given up when an operator stopped the session."""
     return _stopped().copy()
@@ -503,3 +542,7 @@ def folds(log: Iterable[bytes]) -> Session:
         state = fold(state, data, number)
     assert state is not None
     return state
+
+
+def opened(reader: Memory) -> Bundle:
+    return Bundle.open(reader)
