@@ -115,7 +115,7 @@ class Link:
         if (
             self.nats._transport is not None
         ):  # the library leaves it open when the server turns us away
-            self.nats._transport.close()
+            self.nats._transport.close()  # type: ignore[no-untyped-call]  # untyped there
 
     async def refused_publish(self, subject: str, headers: dict[str, str] | None = None) -> None:
         await self.nats.publish(subject, b"x", headers=headers)
@@ -302,6 +302,11 @@ async def test_only_a_controller_decides(bus: Bus) -> None:
         "$JS.API.STREAM.DELETE.EVENTS",
         "$JS.API.STREAM.PURGE.INBOX",
         "$JS.API.STREAM.CREATE.MINE",
+        "$JS.API.STREAM.CREATE.EVENTS",
+        "$JS.API.CONSUMER.CREATE.WORK.combiners.fl.*.work.*.*",
+        "$JS.API.CONSUMER.MSG.NEXT.INBOX.controllers",
+        "$JS.ACK.INBOX.controllers.1.1.1.1.0",
+        "$JS.ACK.d.a.INBOX.controllers.1.1.1.1.0",
         "$JS.API.CONSUMER.CREATE.EVENTS.mine.fl.>",
     )
     for role in ("combiner", "api"):

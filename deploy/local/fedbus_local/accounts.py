@@ -2,6 +2,7 @@
 
 CORE holds the services and every stream, EDGE the clients, without JetStream. Only two things cross:
 a client's requests, and the live feed of its own tasks. Nobody may subscribe a stream's own subject.
+Only a controller makes or changes streams and consumers: whoever may, can let the server write anywhere.
 """
 
 from dataclasses import dataclass
@@ -15,24 +16,22 @@ LIVE = "fl.*.live.>"
 SERVED = (subjects.ALL_ASKS, subjects.ALL_NOTICES, LIVE, INBOXES)
 """What every service may hear: requests, notices, live feeds and its answers."""
 
-_SETTLING = ("$JS.ACK.>", INBOXES, "fl.*.dead.>", subjects.ALL_NOTES)
-
-_READING = (
+_EVERYWHERE = (
+    INBOXES,
+    "fl.*.dead.>",
+    subjects.ALL_NOTES,
     "$JS.API.INFO",
-    "$JS.API.STREAM.NAMES",
-    "$JS.API.STREAM.LIST",
     "$JS.API.STREAM.INFO.*",
-    "$JS.API.STREAM.MSG.GET.*",
     "$JS.API.DIRECT.GET.>",
     "$JS.API.CONSUMER.INFO.*.*",
-    "$JS.API.CONSUMER.MSG.NEXT.*.*",
 )
+"""Answers, dead letters, notes, and reading what is stored."""
 
-_CREATING = (
-    *(f"$JS.API.STREAM.CREATE.{each.name}" for each in streams.STREAMS),
-    *(f"$JS.API.CONSUMER.CREATE.{each.stream}.{each.name}.>" for each in streams.CONSUMERS),
-)
-"""Whoever starts first may make what is missing; only a controller may change or remove what is there."""
+
+def _taking(consumer: streams.Consumer) -> tuple[str, ...]:
+    """Take a consumer's messages and settle them, in both forms of the server's acknowledgements."""
+    name = f"{consumer.stream}.{consumer.name}"
+    return (f"$JS.API.CONSUMER.MSG.NEXT.{name}", f"$JS.ACK.{name}.>", f"$JS.ACK.*.*.{name}.>")
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +51,8 @@ CONTROLLER = Permissions(
         "fl.*.head.>",
         "fl.*.work.*.finish",
         "$JS.API.>",
-        *_SETTLING,
+        "$JS.ACK.>",
+        *_EVERYWHERE,
     ),
     subscribe=SERVED,
     answers=True,
@@ -66,9 +66,9 @@ COMBINER = Permissions(
         subjects.ALL_NOTICES,
         subjects.ALL_TELEMETRY,
         "fl.*.reg.>",
-        *_READING,
-        *_CREATING,
-        *_SETTLING,
+        *_taking(streams.COMBINERS),
+        *_taking(streams.TALLIES),
+        *_EVERYWHERE,
     ),
     subscribe=SERVED,
     answers=True,
@@ -80,9 +80,7 @@ API = Permissions(
         "fl.*.reg.>",
         "$JS.API.STREAM.PURGE.REGISTRY",
         "$JS.API.STREAM.MSG.DELETE.REGISTRY",
-        *_READING,
-        *_CREATING,
-        *_SETTLING,
+        *_EVERYWHERE,
     ),
     subscribe=SERVED,
     answers=True,

@@ -21,8 +21,8 @@ VOLUMES_MAX = 200
 DISK_FREE_MIN = "512MiB"
 VALKEY_MEMORY_MAX = "512mb"
 
-_CHATTER = re.compile(r"I\d{4} ")
-"""SeaweedFS's informational lines: hundreds at each start."""
+_CHATTER = re.compile(r"I\d{4} |[ ╔║╚]")
+"""SeaweedFS's informational lines and its banner: hundreds at each start."""
 
 
 def all_of(layout: Layout, plan: Plan) -> list[Program]:
