@@ -13,7 +13,7 @@ from fedbus_runtime.settings import read_secret
 
 from fedbus_api.app import create_app
 from fedbus_api.settings import ApiSection, ApiSettings, read_trust
-from fedbus_api.wiring import Api, Ports, wire
+from fedbus_api.wiring import Api, wire
 
 BACKLOG = 512
 STOP_TIMEOUT_S = 5
@@ -27,19 +27,9 @@ def main() -> None:
 async def body(service: Service[ApiSettings]) -> None:
     """Start serving."""
     settings = service.settings.api
-    connections = service.connections
-    ports = Ports(
-        streams=connections.streams,
-        wire=connections.wire,
-        blobs=connections.blobs,
-        records=connections.records,
-        presence=connections.presence,
-        documents=connections.documents,
-        clock=connections.clock,
-    )
     token = read_secret(settings.token_file) if settings.token_file is not None else None
     trust = read_trust(settings.trust_file)
-    api = wire(ports, settings, token=token, trust=trust, missing=service.missing)
+    api = wire(service.connections, settings, token=token, trust=trust, missing=service.missing)
     server = _Server(
         uvicorn.Config(
             create_app(api),

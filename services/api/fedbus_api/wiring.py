@@ -1,4 +1,4 @@
-"""The parts of an api process, made from the ports: what the routes get."""
+"""The parts of an api process, made from its connections: what the routes get."""
 
 import asyncio
 from collections.abc import Callable
@@ -9,16 +9,8 @@ from typing import Annotated
 from fastapi import Depends, Request
 from fedbus_core.rounds.log import fold
 from fedbus_core.rounds.state import Session
+from fedbus_runtime.connections import Connections
 from fedbus_runtime.folded_log import FoldedLog
-from fedbus_runtime.ports import (
-    Blobs,
-    Clock,
-    Documents,
-    Presence,
-    RoundRecords,
-    Streams,
-    Wire,
-)
 from fedbus_runtime.registry import ClientRegistry
 from fedbus_schemas.views import TrustView
 
@@ -30,24 +22,11 @@ from fedbus_api.reading import Reader
 from fedbus_api.settings import ApiSection
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Ports:
-    """What the api reaches of the outside world."""
-
-    streams: Streams
-    wire: Wire
-    blobs: Blobs
-    records: RoundRecords
-    presence: Presence
-    documents: Documents
-    clock: Clock
-
-
 @dataclass(slots=True, kw_only=True)
 class Api:
     """The parts. `stopping` ends the event streams; `missing` says what keeps the process from serving."""
 
-    ports: Ports
+    ports: Connections
     settings: ApiSection
     token: str | None
     trust: TrustView
@@ -62,7 +41,7 @@ class Api:
 
 
 def wire(
-    ports: Ports,
+    ports: Connections,
     settings: ApiSection,
     *,
     token: str | None = None,

@@ -14,11 +14,11 @@ async def test_exports_the_exact_bytes(world, file) -> None:
     async with world.client() as client:
         model = (await client.post("/v1/models", content=file)).json()["digest"]
         await client.post("/v1/sessions", json={"model": model, "session": "s-1", "rounds": 1})
-        world.submit("s-1", A)
+        await world.submit("s-1", A)
         world.complete("s-1", [A])
-        world.bus.store("fl.default.head.s-1.3", b"{ signed }")
-        world.store.kept[f"default/sets/{'6' * 64}"] = b"the set"
-        world.store.kept[f"default/updates/{A}/{'1' * 64}"] = b"the update"
+        world.put("fl.default.head.s-1.3", b"{ signed }")
+        world.store.content[f"default/sets/{'6' * 64}"] = b"the set"
+        world.store.content[f"default/updates/{A}/{'1' * 64}"] = b"the update"
         base = "/v1/sessions/s-1/audit"
         for path, stream in (
             ("log", "EVENTS"),
@@ -26,7 +26,7 @@ async def test_exports_the_exact_bytes(world, file) -> None:
             ("updates/1/1", "UPDATES"),
         ):
             lines = stored((await client.get(f"{base}/{path}")).text)
-            kept = world.bus.kept[stream]
+            kept = world.kept(stream)
             assert [base64.b64decode(one["data"]) for one in lines] == [one.data for one in kept]
             assert [one["sequence"] for one in lines] == [one.sequence for one in kept]
             assert all("T" in one["time"] for one in lines)

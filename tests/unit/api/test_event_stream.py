@@ -55,8 +55,8 @@ class Reader:
 
 def feed(world, *, session="s-1", **more):
     return Feed(
-        streams=world.bus,
-        wire=world.bus,
+        streams=world.servers.bus.streams,
+        wire=world.servers.bus.wire,
         project="default",
         session=session,
         stopping=world.api.stopping,
@@ -111,7 +111,7 @@ async def test_goes_on_live_with_hints_and_ends_on_stop(world, file) -> None:
         task = tasks.create_task(EventStream(feed(world), running)({}, reader.receive, reader.send))
         await reader.until("round.opened.v1")
         assert len(running) == 1
-        world.submit("s-1", A)
+        await world.submit("s-1", A)
         await reader.until("update.stored")
         model = world.complete("s-1", [A])
         await reader.until("round.completed.v1")
@@ -122,7 +122,7 @@ async def test_goes_on_live_with_hints_and_ends_on_stop(world, file) -> None:
             await task
     assert reader.complete
     assert not running
-    assert not world.bus.listeners
+    assert not world.bus.feeds
     by_type = {kind: (number, data) for kind, number, data in parse(reader.text)}
     number, data = by_type["update.stored"]
     assert number is None
@@ -139,7 +139,7 @@ async def test_a_reader_that_leaves_ends_everything(world, file) -> None:
         tasks.create_task(EventStream(feed(world), set())({}, reader.receive, reader.send))
         await reader.until("round.opened.v1")
         reader.gone.set()
-    assert not world.bus.listeners
+    assert not world.bus.feeds
 
 
 async def test_a_reader_that_is_too_slow_is_dropped(world, file) -> None:
@@ -151,7 +151,7 @@ async def test_a_reader_that_is_too_slow_is_dropped(world, file) -> None:
         await reader.until("round.opened.v1")
         reader.reads.clear()
         for one in "abcdef":
-            world.submit("s-1", "c" + one * 16)
+            await world.submit("s-1", "c" + one * 16)
             await asyncio.sleep(0)
     assert slow.too_slow
     assert not reader.complete
@@ -164,9 +164,11 @@ async def test_the_heartbeat_makes_up_for_a_deaf_feed(world, file) -> None:
         deaf = feed(world, heartbeat_s=0.02)
         tasks.create_task(EventStream(deaf, set())({}, reader.receive, reader.send))
         await reader.until("round.opened.v1")
-        world.bus.listeners.clear()
+        feeds = list(world.bus.feeds)
+        world.bus.feeds.clear()
         world.complete("s-1", [A])
         await reader.until("session.completed.v1")
+        world.bus.feeds.extend(feeds)
         reader.gone.set()
     assert ": still here" in reader.text
 

@@ -16,7 +16,7 @@ async def test_takes_a_model_in_once(world, file) -> None:
         assert first.json() == again.json()
         assert first.json()["digest"] == digest
         assert len(first.json()["exponents"]) == 2
-        assert world.store.kept[f"default/models/{digest}"] == file
+        assert world.store.content[f"default/models/{digest}"] == file
         view = (await client.get(first.headers["location"])).json()
         assert (view["name"], view["parent"], view["size"]) == ("seed", None, len(file))
 
@@ -33,7 +33,7 @@ async def test_refuses_what_is_no_model(world, content, status, code) -> None:
     async with world.client() as client:
         answer = await client.post("/v1/models", content=content)
         assert (answer.status_code, answer.json()["code"]) == (status, code)
-        assert not world.store.kept
+        assert not world.store.content
 
 
 async def test_downloads_whole_and_in_parts(world, file) -> None:
@@ -75,7 +75,7 @@ async def test_follows_a_model_to_its_ancestors_through_sessions(world, file) ->
             short = (await client.get(f"/v1/models/{three}/lineage?limit=2")).json()
             assert [one["digest"] for one in short["items"]] == [three, two]
             assert short["complete"] is False
-            world.redis.documents.clear()
+            world.redis.flush()
         listed = (await client.get("/v1/models")).json()["items"]
         assert [one["digest"] for one in listed] == [three, two, one, uploaded]
         of_one = (await client.get("/v1/models?session=s-1")).json()["items"]

@@ -14,14 +14,16 @@ def join(world, client, device, name) -> None:
     record = ClientRecord(
         device=device, client=client, name=name, key="k" * 43, since=world.clock.now()
     )
-    world.bus.store(subjects.client_record("default", device), record.to_bytes())
+    world.put(subjects.client_record("default", device), record.to_bytes())
 
 
 async def test_lists_clients_with_presence(world) -> None:
     join(world, A, DEVICES[0], "north")
     join(world, B, DEVICES[1], "south")
     now = world.clock.now()
-    world.redis.seen_at = {A: now, B: now - timedelta(minutes=5)}
+    presence = world.servers.connections().presence
+    await presence.seen("default", [B], now - timedelta(minutes=5))
+    await presence.seen("default", [A], now)
     async with world.client() as client:
         listed = (await client.get("/v1/clients")).json()["items"]
         assert [(one["name"], one["online"]) for one in listed] == [
@@ -54,7 +56,7 @@ async def test_lists_refusals_the_last_first(world) -> None:
     for number in range(1200):
         refusal = Refusal(code=RefusalCode.ROUND_CLOSED, detail=str(number))
         subject = subjects.refusal_note("default", DEVICES[0], "submit.round_closed")
-        world.bus.store(subject, refusal.to_bytes())
+        world.put(subject, refusal.to_bytes())
     async with world.client() as client:
         listed = (await client.get("/v1/refusals?limit=500")).json()["items"]
         assert [int(one["detail"]) for one in listed] == list(range(1199, 699, -1))
@@ -64,7 +66,7 @@ async def test_lists_refusals_the_last_first(world) -> None:
 
 async def test_shows_the_project_at_a_glance(world, file) -> None:
     join(world, A, DEVICES[0], "north")
-    world.redis.seen_at = {A: world.clock.now()}
+    await world.servers.connections().presence.seen("default", [A], world.clock.now())
     async with world.client() as client:
         model = (await client.post("/v1/models", content=file)).json()["digest"]
         await client.post("/v1/sessions", json={"model": model, "session": "s-1"})

@@ -84,7 +84,7 @@ async def test_says_so_when_no_controller_decides(new_world, file) -> None:
         answer = await client.post(START, json={"model": model, "session": "s-1"})
         assert (answer.status_code, answer.json()["code"]) == (503, "retry_later")
         assert answer.headers["retry-after"] == "1"
-        assert [one.subject for one in world.bus.kept["INBOX"]] == ["fl.default.in.s-1.command"]
+        assert [one.subject for one in world.kept("INBOX")] == ["fl.default.in.s-1.command"]
 
 
 async def test_a_decision_on_another_instance_wakes_the_answer(new_world, file) -> None:
@@ -95,9 +95,9 @@ async def test_a_decision_on_another_instance_wakes_the_answer(new_world, file) 
         body = {"model": model, "session": "s-1"}
         async with asyncio.timeout(5), asyncio.TaskGroup() as tasks:
             asked = tasks.create_task(client.post(START, json=body))
-            while "INBOX" not in world.bus.kept:
+            while not world.kept("INBOX"):
                 await asyncio.sleep(0)
-            world._decide(world.bus.kept["INBOX"][0])
+            world.decide_all()
         assert asked.result().status_code == 201
 
 
@@ -105,25 +105,25 @@ async def test_the_live_count_comes_from_redis(world, file) -> None:
     """Fails if the api stops asking Redis for what is stored in the open round."""
     async with world.client() as client:
         await started(client, file)
-        world.submit("s-1", A)
-        key = next(iter(world.redis.counts))
-        world.redis.counts[key] = {A: 1, B: 2, C: 3}  # Redis alone says three
+        await world.submit("s-1", A)
+        await world.count("s-1", {B: 2, C: 3})  # Redis alone says three
         view = (await client.get(f"{START}/s-1")).json()
         assert view["round"]["stored"] == 3
-        assert "counted" in world.redis.asked
 
 
-async def test_documents_lie_in_redis_after_a_read(world, file) -> None:
+async def test_documents_lie_in_redis_after_a_read(world, file, monkeypatch) -> None:
     """Fails if the api stops keeping its documents in Redis, or stops reading them there."""
     async with world.client() as client:
         await started(client, file)
         world.complete("s-1", [A, B])
         await client.get(f"{START}/s-1")
-        kinds = {(kind, name) for _, kind, name in world.redis.documents}
+        kinds = {(kind, name) for _, kind, name in world.redis.content.documents}
         assert {("session", "s-1"), ("round", "s-1.1"), ("round", "s-1.2")} <= kinds
-        world.bus.reads = 0
-        await world.api.reader.session("default", "s-1")
-        assert world.bus.reads == 1  # only the head: nothing had to be made up for
+        asked = []
+        monkeypatch.setattr(world.api.ports.streams, "read", lambda *_, **__: asked.append(1))
+        document = await world.api.reader.session("default", "s-1")
+        assert len(await world.api.reader.rounds(document, [2, 1])) == 2
+        assert not asked  # only the head: nothing had to be made up for
 
 
 async def snapshot(client):
@@ -141,20 +141,18 @@ async def snapshot(client):
 async def test_views_survive_redis(world, file, fault) -> None:
     async with world.client() as client:
         await started(client, file)
-        world.submit("s-1", A)
+        await world.submit("s-1", A)
         await client.get(f"{START}/s-1")
-        stale = dict(world.redis.documents)
+        stale = world.redis.snapshot()
         world.complete("s-1", [A, B])
-        world.submit("s-1", B, number=2)
+        await world.submit("s-1", B, number=2)
         before = await snapshot(client)
-        documents = world.redis.documents
+        documents = world.redis.content.documents
         match fault:
             case "flushed":
-                documents.clear()
-                world.redis.counts.clear()
-                world.redis.rounds.clear()
+                world.redis.flush()
             case "stale":
-                world.redis.documents = stale
+                world.redis.restore(stale)
             case "away":
                 world.redis.away = True
             case "foreign":
@@ -208,9 +206,9 @@ async def test_shows_rounds_with_metrics_refusals_and_who_is_missing(world, file
 async def test_lays_out_where_the_time_went(world, file) -> None:
     async with world.client() as client:
         await started(client, file)
-        world.clock.time += timedelta(seconds=10)
-        world.submit("s-1", A, download_s=1, train_s=5, upload_s=2)
-        world.submit("s-1", B, download_s=0, train_s=90, upload_s=1)
+        world.clock.advance(10)
+        await world.submit("s-1", A, download_s=1, train_s=5, upload_s=2)
+        await world.submit("s-1", B, download_s=0, train_s=90, upload_s=1)
         world.complete("s-1", [A, B], timings={"read_s": 0.1, "fold_s": 0.2, "store_s": 0.3})
         answer = await client.get(f"{START}/s-1/rounds/1/timeline")
         view = TimelineView.model_validate_json(answer.content)
