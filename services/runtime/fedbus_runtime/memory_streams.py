@@ -5,6 +5,7 @@ follow the real server; `tests/contract` runs the same tests over both. Schedule
 looked at whenever somebody asks, and whoever waits knows when the next one is due.
 """
 
+import asyncio
 import bisect
 import heapq
 import itertools
@@ -18,6 +19,7 @@ from fedbus_runtime.errors import AlreadyStored, BusAway, BusRefused, Conflict
 from fedbus_runtime.ports import Clock, StoredMessage
 
 DUPLICATE_WINDOW = timedelta(minutes=2)
+MESSAGE_ID = "Nats-Msg-Id"
 SUBJECTS_PER_ASK_MAX = 1024
 
 
@@ -77,12 +79,28 @@ class MemoryServer:
 
     def __init__(self, clock: Clock) -> None:
         self.clock = clock
-        self.away = False
+        self._away = False
+        self._back = asyncio.Event()
         self.streams: dict[str, MemoryStream] = {}
         self.watchers: list[Callable[[], None]] = []
         self.feeds: list[tuple[str, Callable[[StoredMessage], None]]] = []
         self._numbers = itertools.count()
         self._schedules: list[tuple[datetime, int, _Schedule]] = []
+
+    @property
+    def away(self) -> bool:
+        """Whether nobody reaches the server; setting it to False brings it back."""
+        return self._away
+
+    @away.setter
+    def away(self, away: bool) -> None:
+        was_away, self._away = self._away, away
+        if was_away and not away:
+            self._tell_return()
+
+    async def returned(self) -> None:
+        """Return when the server was away, or started anew, and is back."""
+        await self._back.wait()
 
     def demand(self) -> None:
         """Raise `BusAway` while the server is away; let what is due happen."""
@@ -117,6 +135,7 @@ class MemoryServer:
         for kept in self.streams.values():
             if kept.stream.memory:
                 self.streams[kept.stream.name] = MemoryStream(kept.stream)
+        self._tell_return()
 
     def store(
         self, kept: MemoryStream, subject: str, data: bytes, headers: Mapping[str, str]
@@ -145,6 +164,10 @@ class MemoryServer:
     def next_due(self) -> datetime | None:
         """Give when the next schedule is due."""
         return self._schedules[0][0] if self._schedules else None
+
+    def _tell_return(self) -> None:
+        back, self._back = self._back, asyncio.Event()
+        back.set()
 
     def _catch_up(self) -> None:
         now = self.clock.now()
@@ -190,15 +213,18 @@ class MemoryStreams:
         now = self._server.clock.now()
         if len(data) > kept.stream.message_bytes_max:
             raise BusRefused(f"{subject}: message size exceeds maximum allowed")
+        if expected is not None and kept.newest(subject) != expected:
+            raise Conflict(f"{subject}: wrong last sequence: {kept.newest(subject)}")
         if message_id in kept.ids:
             sequence, at = kept.ids[message_id]
             if now - at < DUPLICATE_WINDOW:
                 return sequence
-        if expected is not None and kept.newest(subject) != expected:
-            raise Conflict(f"{subject}: wrong last sequence: {kept.newest(subject)}")
         if kept.stream.one_per_subject == "first" and kept.newest(subject):
             raise AlreadyStored(subject)
-        message = self._server.store(kept, subject, data, headers or {})
+        sent = dict(headers or {})
+        if message_id is not None:
+            sent[MESSAGE_ID] = message_id
+        message = self._server.store(kept, subject, data, sent)
         if message_id is not None:
             kept.ids[message_id] = (message.sequence, now)
         if ttl_s is not None:

@@ -99,3 +99,7 @@ class MemoryWire:
                 yield await waiting.get()
         finally:
             self._server.feeds.remove(feed)
+
+    async def returned(self) -> None:
+        """Wait for the next return of the server; see `ports.Wire`."""
+        await self._server.returned()

@@ -11,7 +11,7 @@ import base64
 import itertools
 import random
 import secrets
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -96,6 +96,7 @@ class NatsConnection:
         self._closed = asyncio.Event()
         self._back = asyncio.Event()
         self._on_lost: list[Callable[[], None]] = []
+        self._on_back: list[Callable[[], Awaitable[None]]] = []
         self._failed_attempts = 0
         self._last_error = ""
 
@@ -157,6 +158,10 @@ class NatsConnection:
     def when_lost(self, call: Callable[[], None]) -> None:
         """Call this each time the connection breaks."""
         self._on_lost.append(call)
+
+    def when_back(self, call: Callable[[], Awaitable[None]]) -> None:
+        """Call this each time the connection is back, before `wait_returned` returns."""
+        self._on_back.append(call)
 
     def new_inbox(self) -> str:
         """Give a subject under our inbox prefix that nobody else uses."""
@@ -275,6 +280,8 @@ class NatsConnection:
     async def _note_back(self) -> None:
         _log.info("bus.reconnected")
         self._up.set()
+        for call in self._on_back:
+            await call()
         back, self._back = self._back, asyncio.Event()
         back.set()
 

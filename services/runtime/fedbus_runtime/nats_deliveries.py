@@ -2,8 +2,9 @@
 
 The server answers a pull for a bounded time; what comes after `fetch` returned lies in a local queue for
 the next call, never more than was asked for. A pull dies with its connection, so a reconnect forgets
-what was asked. `await_ready` looks every half second: the server tells of a new consumer only to
-those who were connected when it was made.
+what was asked. A single server forgets its memory streams altogether when it starts again, settings
+included, so whoever prepared them makes them anew at each return. `await_ready` looks every half
+second: the server tells of a new consumer only to those who were connected when it was made.
 """
 
 import asyncio
@@ -12,6 +13,7 @@ from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import structlog
 from fedbus_schemas.streams import Consumer, Stream
 from nats.aio.msg import Msg
 from nats.aio.subscription import Subscription
@@ -31,7 +33,9 @@ PULL_LIFETIME_S = 2.0
 PULL_GRACE_S = 1.0
 LOOK_INTERVAL_S = 0.5
 HAND_BACK_DELAY_S = 0.1
+RENEWALS_MAX = 20
 
+_log = structlog.get_logger(__name__)
 _NANOSECONDS = 1_000_000_000
 _TOKENS_SHORT = 9
 """Tokens of an acknowledgement subject without domain and account: `$JS.ACK.<stream>.<consumer>.…`."""
@@ -153,11 +157,15 @@ class NatsDeliveries:
         self._connection = connection
         self._replicas = replicas
         self._pulls: dict[str, _Pull] = {}
+        self._in_memory: dict[str, Stream] = {}
+        connection.when_back(self._renew)
 
     async def prepare(self, streams: Sequence[Stream], consumers: Sequence[Consumer]) -> None:
         """Create or update; see `ports.Deliveries`."""
         for stream in streams:
             await prepare_stream(self._connection, stream, self._replicas)
+            if stream.memory:
+                self._in_memory[stream.name] = stream
         for consumer in consumers:
             await prepare_consumer(self._connection, consumer)
 
@@ -179,6 +187,19 @@ class NatsDeliveries:
         """Give back everything that nobody has taken from the local queues."""
         for pull in self._pulls.values():
             await pull.stop()
+
+    async def _renew(self) -> None:
+        """Make the memory streams again; a server that is not quite there yet is asked again."""
+        for _ in range(RENEWALS_MAX):
+            try:
+                for stream in self._in_memory.values():
+                    await prepare_stream(self._connection, stream, self._replicas)
+            except BusAway as away:
+                _log.warning("bus.renew.retry", error=str(away))
+                await asyncio.sleep(LOOK_INTERVAL_S)
+            else:
+                return
+        _log.error("bus.renew.failed", streams=sorted(self._in_memory))
 
     async def _look(self, consumer: Consumer) -> bool:
         try:
