@@ -489,3 +489,39 @@ async def test_a_stopped_client_leaves_no_thread(services: Services, world: Any)
         services.post(world.mail(1, tasks=[world.train(1)]))
         await services.until(lambda: services.said("submit"))
     await services.until(lambda: set(threading.enumerate()) <= before)
+
+
+async def test_a_wrong_clock_does_not_end_the_work(services: Services, world: Any) -> None:
+    long_ago = datetime(2001, 1, 1, tzinfo=UTC)
+    async with running(services, Trainer(train)):
+        services.post(world.mail(1, tasks=[world.train(1, deadline=long_ago)]))
+        await services.until(lambda: services.said("submit"))
+
+
+async def test_an_update_that_no_server_takes_in_time_is_kept_and_sent_later(
+    services: Services, world: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    long_ago = datetime(2001, 1, 1, tzinfo=UTC)
+    services.plan["submit"] = [Answer(refusal=Refusal(code=RefusalCode.RETRY_LATER))] * 10_000
+    async with running(services, Trainer(train), patience_s=1):
+        services.post(world.mail(1, tasks=[world.train(1, deadline=long_ago)]))
+        await services.until(lambda: "no server took the update yet" in caplog.text)
+        services.plan.clear()
+        tried = len(services.said("submit"))
+        services.lost.set()
+        await services.until(lambda: len(services.said("submit")) == tried + 1)
+    assert len(set(services.said("submit"))) == 1
+
+
+async def test_it_asks_for_open_tasks_now_and_then_and_says_hello_when_forgotten(
+    services: Services, world: Any
+) -> None:
+    services.plan["hello"] = [Answer(welcome=Welcome(client=world.client, beat_s=0.01))]
+    forgotten = Answer(refusal=Refusal(code=RefusalCode.CLIENT_UNKNOWN))
+    services.plan["beat"] = [BusAway("nobody"), Answer(noted=Noted()), forgotten]
+    async with running(services, Trainer(train), resync_s=0.05):
+        await services.until(lambda: len(services.said("hello")) == 2)
+        await services.until(lambda: len(services.said("sync")) > 3)
+    verbs = [verb for verb, _ in services.asked]
+    again = len(verbs) - 1 - verbs[::-1].index("hello")
+    assert verbs[:again].count("beat") == 3
