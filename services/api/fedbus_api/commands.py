@@ -5,6 +5,7 @@ truth is what is then in the log.
 """
 
 import asyncio
+import secrets
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
@@ -43,6 +44,7 @@ DECISION_WAIT_S = 10.0
 LOOK_INTERVAL_S = 0.5
 """How often the log is read while waiting, for the case that the live feed missed the entry."""
 
+KEY_BYTES = 16
 COMMAND = "command"
 """The kind of document that remembers an Idempotency-Key."""
 
@@ -76,13 +78,15 @@ class Commands:
         standing = await self.reader.session(project, command.session)
         if standing is not None:
             return _same(standing, command), False
+        name = _message_id(project, command.session, command, key or "first")
         document = await self._decided(
             project,
-            command,
             command.session,
-            key or "start",
+            lambda: self._publish(project, command.session, command, name),
             lambda: self.reader.session(project, command.session),
         )
+        if document is None:
+            raise self._undecided(project, command.session)
         return _same(document, command), True
 
     async def order(
@@ -92,34 +96,59 @@ class Commands:
         request = _fingerprint(session, command)
         if key is not None and await self._done(project, key, request):
             return await self._known(project, session)
+        name = _message_id(project, session, command, key or secrets.token_hex(KEY_BYTES))
+        state = await self._possible(project, session, command, name)
+        if name not in state.causes:
+            document = await self._carry_out(project, session, command, name, state.sequence)
+        else:
+            document = await self._known(project, session)
+        if key is not None:
+            await self._remember(project, key, request)
+        return document
+
+    async def _possible(
+        self, project: ProjectId, session: SessionId, command: Order, name: str
+    ) -> Session:
+        """Give the state. Raises `Problem` when the order makes no sense in it and was not decided before."""
         state = await self.log.newest(project, session)
         if state is None:
             raise Problem(RefusalCode.SESSION_UNKNOWN, f"session {session}")
         facts = Facts(project=project, session=session, cause="", now=self.clock.now())
         expected = decide(state, command, facts)
-        if expected.refusal is not None:
+        if expected.refusal is not None and name not in state.causes:
             raise refused(expected.refusal)
-        wanted, after = DECISIONS[type(command)], state.sequence
+        return state
 
+    async def _carry_out(
+        self, project: ProjectId, session: SessionId, command: Order, name: str, after: int
+    ) -> SessionDocument:
         async def look() -> SessionDocument | None:
-            shown = await self._shows(project, session, wanted, after)
+            entries = await self.streams.read(EVENTS, subjects.event(project, session), after=after)
+            shown = any(_shows(one.data, name, DECISIONS[type(command)]) for one in entries)
             return await self.reader.session(project, session) if shown else None
 
-        document = await self._decided(project, command, session, key, look)
-        if key is not None:
-            await self._remember(project, key, request)
+        document = await self._decided(
+            project, session, lambda: self._publish(project, session, command, name), look
+        )
+        if document is None:
+            # Perhaps the session moved on and the controllers refused the order: a refusal is no entry.
+            await self._possible(project, session, command, name)
+            raise self._undecided(project, session)
         return document
 
     async def _publish(
-        self,
-        project: ProjectId,
-        session: SessionId,
-        command: StartSession | Order,
-        message_id: str | None,
+        self, project: ProjectId, session: SessionId, command: StartSession | Order, name: str
     ) -> None:
         subject = subjects.command(project, session)
-        unique = f"{project}.{session}.{message_id}" if message_id is not None else None
-        await self.streams.append(subject, command.to_bytes(), message_id=unique)
+        await self.streams.append(subject, command.to_bytes(), message_id=name)
+
+    def _undecided(self, project: ProjectId, session: SessionId) -> Problem:
+        detail = (
+            f"session {session}: no controller decided within {self.wait_s:g} s; "
+            "the command is stored and will be decided as soon as one runs"
+        )
+        location = {"Location": f"/v1/sessions/{session}?project={project}"}
+        return Problem(RefusalCode.RETRY_LATER, detail, headers=location)
 
     async def _known(self, project: ProjectId, session: SessionId) -> SessionDocument:
         document = await self.reader.session(project, session)
@@ -127,12 +156,8 @@ class Commands:
             raise Problem(RefusalCode.SESSION_UNKNOWN, f"session {session}")
         return document
 
-    async def _shows(self, project: ProjectId, session: SessionId, wanted: str, after: int) -> bool:
-        entries = await self.streams.read(EVENTS, subjects.event(project, session), after=after)
-        return any(wanted in _types(entry.data) for entry in entries)
-
     async def _done(self, project: ProjectId, key: str, request: str) -> bool:
-        """Say whether the order with this key was carried out. Redis may have forgotten it."""
+        """Say whether the order with this key was carried out. Redis may have forgotten it; the log knows."""
         try:
             kept = await self.documents.get(project, COMMAND, _name(key))
         except RecordsAway:
@@ -146,35 +171,27 @@ class Commands:
         try:
             await self.documents.put(project, COMMAND, _name(key), 1, request.encode())
         except RecordsAway:
-            return  # the bus still refuses the repetition within its window
+            return  # the log knows it as a cause
 
     async def _decided(
         self,
         project: ProjectId,
-        command: StartSession | Order,
         session: SessionId,
-        key: str | None,
+        publish: Callable[[], Awaitable[None]],
         look: Look,
-    ) -> SessionDocument:
-        """Publish a command and look whenever the session's log grows. Raises `Problem` after `wait_s`."""
+    ) -> SessionDocument | None:
+        """Publish, and look whenever the session's log grows. None: nothing was seen within `wait_s`."""
         woken = asyncio.Event()
         document = None
         try:
             async with asyncio.TaskGroup() as tasks:
                 listening = tasks.create_task(self._wake(project, session, woken))
                 await asyncio.sleep(0)  # its first step subscribes
-                await self._publish(project, session, command, key)
+                await publish()
                 document = await self._until(look, woken)
                 listening.cancel()
         except ExceptionGroup as group:
             raise _leaf(group) from group
-        if document is None:
-            detail = (
-                f"session {session}: no controller decided within {self.wait_s:g} s; "
-                "the command is stored and will be decided as soon as one runs"
-            )
-            location = {"Location": f"/v1/sessions/{session}?project={project}"}
-            raise Problem(RefusalCode.RETRY_LATER, detail, headers=location)
         return document
 
     async def _wake(self, project: ProjectId, session: SessionId, woken: asyncio.Event) -> None:
@@ -217,9 +234,17 @@ def _same(document: SessionDocument, command: StartSession) -> SessionDocument:
     return document
 
 
-def _types(data: bytes) -> list[str]:
-    """Give the types of an entry's events."""
-    return [event.type for event in read(Entry, data).events]
+def _shows(data: bytes, name: str, wanted: str) -> bool:
+    """Say whether an entry is the decision on the command with this id (or one just like it)."""
+    entry = read(Entry, data)
+    return entry.cause == name or any(event.type == wanted for event in entry.events)
+
+
+def _message_id(
+    project: ProjectId, session: SessionId, command: StartSession | Order, key: str
+) -> str:
+    """Name a command; the controllers note it as the cause of what they decide."""
+    return f"{project}.{session}.{command.kind}.{_name(key)[:32]}"
 
 
 def _fingerprint(session: SessionId, command: Order) -> str:

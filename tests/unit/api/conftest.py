@@ -90,7 +90,9 @@ class World:
         for message in self.kept("INBOX"):
             if message.sequence > self._decided and message.subject.endswith(".command"):
                 self._decided = message.sequence
-                self.feed(subjects.token(message.subject, 3), read_input(message.data))
+                cause = message.headers["Nats-Msg-Id"]
+                session = subjects.token(message.subject, 3)
+                self.feed(session, read_input(message.data), cause=cause)
 
     def client(self, api: Api | None = None) -> httpx.AsyncClient:
         app = create_app(api or self.api)
@@ -104,10 +106,10 @@ class World:
                 state = fold(state, one.data, one.sequence)
         return state
 
-    def feed(self, session: str, given: Input, cutoff: int = 0) -> None:
+    def feed(self, session: str, given: Input, cutoff: int = 0, cause: str = "") -> None:
         """Let the controller decide on an input."""
         state = self.state(session)
-        cause = f"in.{self.clock.now().timestamp()}"
+        cause = cause or f"in.{self.clock.now().timestamp()}"
         facts = Facts(PROJECT, session, cause, self.clock.now(), self.online, cutoff)
         decision = decide(state, given, facts)
         if decision.events:

@@ -5,6 +5,7 @@ import hashlib
 from datetime import timedelta
 
 import pytest
+from fedbus_schemas.sessions import StopSession
 from fedbus_schemas.views import RoundAttempts, SessionView, TimelineView
 
 A, B, C = ("c" + one * 16 for one in "abc")
@@ -67,6 +68,10 @@ async def test_orders_are_answered_when_the_log_shows_them(world, file) -> None:
             f"{START}/s-1/extend", json={"rounds": 9}, headers={"Idempotency-Key": "k"}
         )
         assert (reused.status_code, reused.json()["code"]) == (409, "already_exists")
+        world.redis.flush()  # then the log knows it
+        key = {"Idempotency-Key": "k"}
+        thrice = await client.post(f"{START}/s-1/extend", json={"rounds": 1}, headers=key)
+        assert (thrice.status_code, thrice.json()["rounds_total"]) == (200, 6)
         refused = await client.post(f"{START}/s-1/resume")
         assert (refused.status_code, refused.json()["code"]) == (409, "not_possible_now")
         stopped = await client.post(f"{START}/s-1/stop", json={"reason": "enough"})
@@ -222,3 +227,17 @@ async def test_lays_out_where_the_time_went(world, file) -> None:
         assert fold[1] - fold[0] == pytest.approx(0.2)
         assert spans["completed", "controller"][1] == view.duration_s
         assert view.left_out == 0
+
+
+async def test_an_order_that_the_controllers_refuse_gets_their_reason(world, file) -> None:
+    async with world.client() as client:
+        await started(client, file)
+        world.bus.watchers.clear()
+        async with asyncio.TaskGroup() as tasks:
+            asked = tasks.create_task(client.post(f"{START}/s-1/pause"))
+            while len(world.kept("INBOX")) < 2:
+                await asyncio.sleep(0)
+            world.feed("s-1", StopSession())  # somebody else was first
+            world.decide_all()
+        answer = asked.result()
+        assert (answer.status_code, answer.json()["code"]) == (409, "session_ended")
