@@ -2,25 +2,23 @@
 
 import asyncio
 import logging
-import threading
-import time
 from collections.abc import Callable, Coroutine
 from functools import partial
 from pathlib import Path
 from typing import TypeVar, assert_never
 
 from fedbus_schemas import signing
-from fedbus_schemas.asks import Beat, GrantRequest, Hello, Sync, Welcome
+from fedbus_schemas.asks import Beat, Hello, Sync, Welcome
 from fedbus_schemas.credentials import Credentials
-from fedbus_schemas.models import BlobRef
 from fedbus_schemas.refusals import Refusal, RefusalCode
 from fedbus_schemas.tasks import Mail, SignedMail
-from fedbus_schemas.updates import Timings, ValidationReport
+from fedbus_schemas.updates import ValidationReport
 
-from fedbus import _backoff, _threads, _updates, _work
+from fedbus import _backoff, _threads
 from fedbus._asking import Asker, Line
-from fedbus._blobs import Blobs, Stopped
+from fedbus._blobs import Blobs
 from fedbus._fetching import Fetcher
+from fedbus._jobs import Jobs, Withdrawal
 from fedbus._keys import Keys
 from fedbus._mail import NotOurs, open_mail, read_live
 from fedbus._participant import (
@@ -42,7 +40,7 @@ from fedbus._updates import Update, UpdateKey
 from fedbus._version import __version__
 from fedbus.errors import Away, BadOption, BusAway, FedbusError, NotPermitted, Refused, refused
 from fedbus.options import Options
-from fedbus.trainer import Settings, Trainer
+from fedbus.trainer import Trainer
 
 log = logging.getLogger("fedbus")
 
@@ -61,7 +59,6 @@ class Participation:
         line: Line,
         fail: Callable[[FedbusError], None],
     ) -> None:
-        self._trainer = trainer
         self._options = options
         self._credentials = credentials
         self._keys = keys
@@ -72,15 +69,21 @@ class Participation:
         self._asker = Asker(line, options)
         self._blobs = Blobs(options.store_timeout_s)
         self._kept = _kept(options, keys.device)
-        self._fetcher = Fetcher(
-            self._asker, self._blobs, _models(options), bytes_max=options.model_bytes_max
+        self._jobs = Jobs(
+            trainer,
+            project=credentials.project,
+            keys=keys,
+            fetcher=Fetcher(
+                self._asker, self._blobs, _models(options), bytes_max=options.model_bytes_max
+            ),
+            kept=self._kept,
+            patience_s=options.patience_s,
         )
         self._sender = Sender(self._asker, self._blobs, self._kept)
         self._participant = Participant(
             kept_max=options.kept_updates_max, validates=trainer.validate is not None
         )
-        self._compute = _threads.Worker("fedbus-compute")
-        self._cancelled = threading.Event()
+        self._withdrawal = Withdrawal()
         self._sending: dict[UpdateKey, asyncio.Task[None]] = {}
         self._open: dict[UpdateKey, tuple[float, str]] = {}
         self._group: asyncio.TaskGroup | None = None
@@ -96,8 +99,8 @@ class Participation:
 
     def end(self) -> None:
         """Let everything know that it is over. Waits for nothing."""
-        self._cancelled.set()
-        self._compute.close()
+        self._withdrawal.say()
+        self._jobs.close()
         self._blobs.close()
 
     # On the bus.
@@ -203,7 +206,7 @@ class Participation:
                     self._start(job)
                 case Cancel(job):
                     log.info("%s: the task was withdrawn", job.key)
-                    self._cancelled.set()
+                    self._withdrawal.say()
                 case Send(update):
                     self._sending[update.key] = self._spawn(self._send(update))
                 case Drop(key):
@@ -216,7 +219,7 @@ class Participation:
                     assert_never(action)
 
     def _start(self, job: Job) -> None:
-        self._cancelled = threading.Event()
+        self._withdrawal = Withdrawal()
         match job:
             case TrainJob():
                 self._spawn(self._run_train(job))
@@ -226,108 +229,16 @@ class Participation:
                 assert_never(job)
 
     async def _run_train(self, job: TrainJob) -> None:
-        update = None
-        try:
-            update = await self._train(job)
-        except Stopped:
-            log.debug("%s: the download was given up", job.key)
-        except FedbusError as error:
-            _complain(f"{job.key}: no update", error)
+        now = asyncio.get_running_loop().time()
+        until = now + self._jobs.budget_s(job.task)
+        update = await self._jobs.train(job, self._client, self._withdrawal)
+        if update is not None:
+            self._open[job.key] = (until, job.task.trace_id)
         self._do(self._participant.on_trained(job, update))
 
-    async def _train(self, job: TrainJob) -> Update | None:
-        task, cancelled = job.task, self._cancelled
-        left_s = task.deadline.timestamp() - time.time()
-        # The deadline is the server's clock: a wrong clock here must not end the work at once.
-        until = asyncio.get_running_loop().time() + max(left_s, self._options.patience_s)
-        log.info("%s: training", job.key)
-        started = time.monotonic()
-        data = await self._fetcher.fetch(
-            task.model,
-            GrantRequest(
-                purpose="download",
-                session=job.session,
-                round=task.round,
-                attempt=task.attempt,
-                blob=BlobRef(digest=task.model.digest, size=task.model.size),
-            ),
-            until=until,
-            stop=cancelled.is_set,
-            trace_id=task.trace_id,
-        )
-        settings = Settings(
-            task.settings,
-            seed=task.seed,
-            round=task.round,
-            session=job.session,
-            attempt=task.attempt,
-            deadline=task.deadline,
-            cancelled=cancelled.is_set,
-        )
-        if cancelled.is_set():
-            return None
-        download_s = time.monotonic() - started
-        update = await self._compute.run(partial(self._make, job, data, settings, download_s))
-        if update is not None:
-            self._open[job.key] = (until, task.trace_id)
-        return update
-
-    def _make(
-        self, job: TrainJob, data: bytes | bytearray, settings: Settings, download_s: float
-    ) -> Update | None:
-        """Train, and keep the update so that it survives a restart. In the compute thread."""
-        timed = _work.train(self._trainer.train, data, settings, job.task.weight_max)
-        if timed is None:
-            return None
-        _tell_left_out(job.key, timed.trained.left_out)
-        update = _updates.make(
-            project=self._credentials.project,
-            session=job.session,
-            client=self._client,
-            task=job.task,
-            trained=timed.trained,
-            timings=Timings(download_s=download_s, train_s=timed.train_s),
-            public_key=self._keys.public,
-            sign=self._keys.sign,
-        )
-        try:
-            return self._kept.keep(update)
-        except OSError as error:
-            log.warning("%s: cannot keep the update in the state folder: %s", job.key, error)
-            return update
-
     async def _run_validate(self, job: ValidateJob) -> None:
-        report = None
-        try:
-            report = await self._validate(job)
-        except FedbusError as error:
-            _complain(f"{job.session} round {job.task.round}: no validation", error)
+        report = await self._jobs.validate(job, self._withdrawal)
         self._do(self._participant.on_validated(job, report))
-
-    async def _validate(self, job: ValidateJob) -> ValidationReport:
-        task, function = job.task, self._trainer.validate
-        assert function is not None, "a validation without a function"
-        until = asyncio.get_running_loop().time() + self._options.patience_s
-        blob = BlobRef(digest=task.model.digest, size=task.model.size)
-        data = await self._fetcher.fetch(
-            task.model,
-            GrantRequest(purpose="download", session=job.session, round=task.round, blob=blob),
-            until=until,
-            stop=self._cancelled.is_set,
-            trace_id=task.trace_id,
-        )
-        settings = Settings(
-            task.settings, round=task.round, session=job.session, cancelled=self._cancelled.is_set
-        )
-        measured = await self._compute.run(partial(_work.validate, function, data, settings))
-        _tell_left_out(f"{job.session} round {task.round}", measured.left_out)
-        return ValidationReport(
-            session=job.session,
-            round=task.round,
-            model=task.model.digest,
-            weight=measured.weight,
-            metrics=measured.metrics,
-        )
 
     async def _send(self, update: Update) -> None:
         key = update.key
@@ -391,23 +302,3 @@ def _models(options: Options) -> Models:
         return Models(folder, options.cached_models_max)
     except OSError as error:
         raise BadOption(f"cache_dir {options.cache_dir} cannot be used: {error}") from error
-
-
-def _complain(what: str, error: FedbusError) -> None:
-    """Log why there is no result; with the traceback where the user's own function raised."""
-    cause = error.__cause__
-    if isinstance(error, _work.FunctionFailed) and cause is not None and cause.__traceback__:
-        # Without our own frame above the function.
-        log.error(
-            "%s: the function failed: %s",
-            what,
-            error,
-            exc_info=(type(cause), cause, cause.__traceback__.tb_next),
-        )
-    else:
-        log.error("%s: %s", what, error)
-
-
-def _tell_left_out(what: object, names: tuple[str, ...]) -> None:
-    if names:
-        log.warning("%s: left out metrics that are NaN or infinite: %s", what, ", ".join(names))

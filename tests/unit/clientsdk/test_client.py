@@ -525,3 +525,14 @@ async def test_it_asks_for_open_tasks_now_and_then_and_says_hello_when_forgotten
     verbs = [verb for verb, _ in services.asked]
     again = len(verbs) - 1 - verbs[::-1].index("hello")
     assert verbs[:again].count("beat") == 3
+
+
+async def test_a_task_withdrawn_while_its_model_cannot_be_had_makes_room_for_the_next(
+    services: Services, world: Any
+) -> None:
+    services.plan["grant"] = [Answer(refusal=Refusal(code=RefusalCode.RETRY_LATER))] * 10_000
+    async with running(services, Trainer(train), patience_s=3600):
+        services.post(world.mail(1, tasks=[world.train(1, model=world.model(inline=False))]))
+        await services.until(lambda: len(services.said("grant")) > 1)
+        services.post(world.mail(2, tasks=[world.train(2)]))
+        await services.until(lambda: services.said("submit"))

@@ -1,0 +1,225 @@
+"""Does one job: gets its model, calls the user's function in the compute thread, makes the result."""
+
+import asyncio
+import logging
+import threading
+import time
+from collections.abc import Awaitable
+from functools import partial
+from typing import TypeVar
+
+from fedbus_schemas.asks import GrantRequest
+from fedbus_schemas.models import BlobRef
+from fedbus_schemas.tasks import TrainTask, ValidateTask
+from fedbus_schemas.updates import Timings, ValidationReport
+
+from fedbus import _threads, _updates, _work
+from fedbus._blobs import Stopped
+from fedbus._fetching import Fetcher
+from fedbus._keys import Keys
+from fedbus._participant import TrainJob, ValidateJob
+from fedbus._store import Kept
+from fedbus._updates import Update
+from fedbus.errors import FedbusError
+from fedbus.trainer import Settings, Trainer
+
+log = logging.getLogger("fedbus")
+
+T = TypeVar("T")
+
+
+class Withdrawal:
+    """How a job learns that it was withdrawn: in the loop, and in its threads."""
+
+    def __init__(self) -> None:
+        self._said = threading.Event()
+        self._waiting: asyncio.Timeout | None = None
+
+    def is_said(self) -> bool:
+        """Whether the job was withdrawn. From any thread."""
+        return self._said.is_set()
+
+    def say(self) -> None:
+        """Withdraw the job. A second time changes nothing."""
+        if self._said.is_set():
+            return
+        self._said.set()
+        if self._waiting is not None:
+            self._waiting.reschedule(0)
+
+    async def unless_said(self, work: Awaitable[T]) -> T | None:
+        """Wait for `work`, but no longer than until the job is withdrawn; None then."""
+        try:
+            async with asyncio.timeout(None) as self._waiting:
+                if self.is_said():
+                    self._waiting.reschedule(0)
+                return await work
+        except TimeoutError:
+            if not self.is_said():
+                raise
+            return None
+        finally:
+            self._waiting = None
+
+
+class Jobs:
+    """Does jobs, one at a time."""
+
+    def __init__(
+        self,
+        trainer: Trainer,
+        *,
+        project: str,
+        keys: Keys,
+        fetcher: Fetcher,
+        kept: Kept,
+        patience_s: float,
+    ) -> None:
+        self._trainer = trainer
+        self._project = project
+        self._keys = keys
+        self._fetcher = fetcher
+        self._kept = kept
+        self._patience_s = patience_s
+        self._compute = _threads.Worker("fedbus-compute")
+
+    def close(self) -> None:
+        """Let the compute thread end after the call that it is in. Does not wait."""
+        self._compute.close()
+
+    def budget_s(self, task: TrainTask) -> float:
+        """How long to go on trying to work on a task.
+
+        The deadline is the server's clock: a wrong clock here must not end the work at once.
+        """
+        return max(task.deadline.timestamp() - time.time(), self._patience_s)
+
+    async def train(self, job: TrainJob, client: str, withdrawal: Withdrawal) -> Update | None:
+        """Train. None, and a line in the log, when there is no update."""
+        try:
+            return await self._train(job, client, withdrawal)
+        except Stopped:
+            log.debug("%s: the download was given up", job.key)
+        except FedbusError as error:
+            _complain(f"{job.key}: no update", error)
+        return None
+
+    async def validate(self, job: ValidateJob, withdrawal: Withdrawal) -> ValidationReport | None:
+        """Validate. None, and a line in the log, when there is no report."""
+        place = f"{job.session} round {job.task.round}"
+        try:
+            return await self._validate(job, place, withdrawal)
+        except Stopped:
+            log.debug("%s: the download was given up", place)
+        except FedbusError as error:
+            _complain(f"{place}: no validation", error)
+        return None
+
+    async def _train(self, job: TrainJob, client: str, withdrawal: Withdrawal) -> Update | None:
+        task = job.task
+        log.info("%s: training", job.key)
+        started = time.monotonic()
+        data = await self._fetch(job.session, task, task.attempt, self.budget_s(task), withdrawal)
+        if data is None:
+            return None
+        download_s = time.monotonic() - started
+        settings = Settings(
+            task.settings,
+            seed=task.seed,
+            round=task.round,
+            session=job.session,
+            attempt=task.attempt,
+            deadline=task.deadline,
+            cancelled=withdrawal.is_said,
+        )
+        return await self._compute.run(partial(self._make, job, client, data, settings, download_s))
+
+    def _make(
+        self,
+        job: TrainJob,
+        client: str,
+        data: bytes | bytearray,
+        settings: Settings,
+        download_s: float,
+    ) -> Update | None:
+        """Train, and keep the update so that it survives a restart. In the compute thread."""
+        timed = _work.train(self._trainer.train, data, settings, job.task.weight_max)
+        if timed is None:
+            return None
+        _tell_left_out(job.key, timed.trained.left_out)
+        update = _updates.make(
+            project=self._project,
+            session=job.session,
+            client=client,
+            task=job.task,
+            trained=timed.trained,
+            timings=Timings(download_s=download_s, train_s=timed.train_s),
+            public_key=self._keys.public,
+            sign=self._keys.sign,
+        )
+        try:
+            return self._kept.keep(update)
+        except OSError as error:
+            log.warning("%s: cannot keep the update in the state folder: %s", job.key, error)
+            return update
+
+    async def _validate(
+        self, job: ValidateJob, place: str, withdrawal: Withdrawal
+    ) -> ValidationReport | None:
+        task, function = job.task, self._trainer.validate
+        assert function is not None, "a validation without a function"
+        data = await self._fetch(job.session, task, 1, self._patience_s, withdrawal)
+        if data is None:
+            return None
+        settings = Settings(
+            task.settings, round=task.round, session=job.session, cancelled=withdrawal.is_said
+        )
+        measured = await self._compute.run(partial(_work.validate, function, data, settings))
+        _tell_left_out(place, measured.left_out)
+        return ValidationReport(
+            session=job.session,
+            round=task.round,
+            model=task.model.digest,
+            weight=measured.weight,
+            metrics=measured.metrics,
+        )
+
+    async def _fetch(
+        self,
+        session: str,
+        task: TrainTask | ValidateTask,
+        attempt: int,
+        budget_s: float,
+        withdrawal: Withdrawal,
+    ) -> bytes | bytearray | None:
+        request = GrantRequest(
+            purpose="download",
+            session=session,
+            round=task.round,
+            attempt=attempt,
+            blob=BlobRef(digest=task.model.digest, size=task.model.size),
+        )
+        fetching = self._fetcher.fetch(
+            task.model,
+            request,
+            until=asyncio.get_running_loop().time() + budget_s,
+            stop=withdrawal.is_said,
+            trace_id=task.trace_id,
+        )
+        return await withdrawal.unless_said(fetching)
+
+
+def _complain(what: str, error: FedbusError) -> None:
+    """Log why there is no result; with the traceback where the user's own function raised."""
+    cause = error.__cause__
+    if isinstance(error, _work.FunctionFailed) and cause is not None and cause.__traceback__:
+        # Without our own frame above the function.
+        trace = (type(cause), cause, cause.__traceback__.tb_next)
+        log.error("%s: the function failed: %s", what, error, exc_info=trace)
+    else:
+        log.error("%s: %s", what, error)
+
+
+def _tell_left_out(what: object, names: tuple[str, ...]) -> None:
+    if names:
+        log.warning("%s: left out metrics that are NaN or infinite: %s", what, ", ".join(names))
