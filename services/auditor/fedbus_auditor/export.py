@@ -28,7 +28,7 @@ from fedbus_schemas.sets import IncludedSet
 from fedbus_schemas.updates import Manifest, StoredUpdate
 from pydantic import ValidationError
 
-from fedbus_auditor.api import Absence, FoundBlob, Line
+from fedbus_auditor.api import Absence, FoundBlob, Stored
 from fedbus_auditor.errors import ApiFailed
 
 
@@ -36,9 +36,9 @@ class Source(Protocol):
     """Where the material comes from; `api.Api` is one."""
 
     def trust(self) -> tuple[PublicKey, ...]: ...  # noqa: D102
-    def log(self) -> Iterator[Line]: ...  # noqa: D102
-    def heads(self) -> Iterator[Line]: ...  # noqa: D102
-    def updates(self, round_number: int, attempt: int) -> Iterator[Line]: ...  # noqa: D102
+    def log(self) -> Iterator[Stored]: ...  # noqa: D102
+    def heads(self) -> Iterator[Stored]: ...  # noqa: D102
+    def updates(self, round_number: int, attempt: int) -> Iterator[Stored]: ...  # noqa: D102
     def blob(self, key: str) -> AbstractContextManager[FoundBlob | Absence]: ...  # noqa: D102
 
 
@@ -71,8 +71,8 @@ class _Export:
     def items(self) -> Iterator[Item]:
         for line in self.source.log():
             self.entries += 1
-            self._note_entry(line.content)
-            yield _item(log_name(self.entries), line.content)
+            self._note_entry(line.data)
+            yield _item(log_name(self.entries), line.data)
         if not self.entries:
             raise ApiFailed(f"session {self.project}/{self.session} has no log")
         yield from self._heads()
@@ -116,10 +116,10 @@ class _Export:
         heads: dict[int, bytes] = {}
         for line in self.source.heads():
             try:
-                number = read(Head, read(SignedHead, line.content).head).number
+                number = read(Head, read(SignedHead, line.data).head).number
             except Unreadable as error:
                 raise ApiFailed(f"a signed head cannot be read: {error}") from error
-            heads.setdefault(number, line.content)
+            heads.setdefault(number, line.data)
         for number in sorted(heads):
             if number <= self.entries:
                 yield _item(head_name(number), heads[number])
@@ -128,11 +128,11 @@ class _Export:
         for line in sorted(self.source.updates(number, attempt), key=lambda line: line.sequence):
             client = UNREADABLE
             with contextlib.suppress(Unreadable):
-                stored = read(StoredUpdate, line.content)
+                stored = read(StoredUpdate, line.data)
                 client = read(Manifest, stored.manifest).client
                 if stored.inline is not None:
                     self.inline.add((number, attempt, client))
-            yield _item(update_name(number, attempt, line.sequence, client), line.content)
+            yield _item(update_name(number, attempt, line.sequence, client), line.data)
 
     def _blobs(self) -> Iterator[Item]:
         for key, ref in sorted(self.wanted_models.items()):

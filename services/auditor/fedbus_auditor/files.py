@@ -6,22 +6,14 @@ import tempfile
 from collections.abc import Callable, Iterable
 from hashlib import sha256
 from pathlib import Path
-from typing import Annotated
 
 from fedbus_schemas.codec import Unreadable, read
 from fedbus_schemas.ids import PublicKey
-from fedbus_schemas.wire import Message
-from pydantic import Field
+from fedbus_schemas.views import TrustView
 
 from fedbus_auditor.errors import BadFile
 
 TRUST_BYTES_MAX = 1024 * 1024
-
-
-class Trust(Message):
-    """The public keys that may sign a session's heads, as `GET /v1/trust` gives them."""
-
-    keys: Annotated[tuple[PublicKey, ...], Field(min_length=1)]
 
 
 class FileReader:
@@ -57,11 +49,14 @@ def read_trust(path: Path) -> tuple[PublicKey, ...]:
             data = file.read(TRUST_BYTES_MAX)
     except OSError as error:
         raise BadFile(f"{path} cannot be read: {error.strerror}") from error
+    form = '{"keys": ["<Ed25519 public key, base64url>", ...]}, as GET /v1/trust gives it'
     try:
-        return read(Trust, data).keys
+        keys = read(TrustView, data).keys
     except Unreadable as error:
-        form = '{"keys": ["<Ed25519 public key, base64url>", ...]}'
         raise BadFile(f"{path} holds no trusted keys ({error}); it must be {form}") from error
+    if not keys:
+        raise BadFile(f"{path} holds no trusted keys; it must be {form}")
+    return keys
 
 
 def write_whole(path: Path, pieces: Iterable[bytes]) -> tuple[int, str]:
