@@ -215,7 +215,7 @@ class EventStream(Response):
         self._feed = feed
         self._running = running
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    async def __call__(self, _scope: Scope, receive: Receive, send: Send) -> None:
         """Answer the request."""
         self._running.add(id(self))
         try:

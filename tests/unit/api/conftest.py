@@ -235,15 +235,16 @@ def _any_input(chance: random.Random, state: Session | None) -> Input:
     assert state is not None
     if chance.random() < 0.15:
         orders: list[Input] = [PauseSession(), ResumeSession(), ExtendSession(rounds=1)]
-        return chance.choice(
-            [*orders, StopSession(reason="enough")] if chance.random() < 0.1 else orders
-        )
+        if chance.random() < 0.1:
+            orders.append(StopSession(reason="enough"))
+        return chance.choice(orders)
     if state.round is None:
         if state.look_again is None:
             return ResumeSession()
         number, attempt = state.completed + 1, state.next_attempt
         fired = DeadlineFired(round=number, attempt=attempt, due=state.look_again)
-        return chance.choice([ClientsChanged(), fired])
+        looks: list[Input] = [ClientsChanged(), fired]
+        return chance.choice(looks)
     opened = state.round
     if opened.phase is RoundPhase.CLOSING:
         members = [one.client for one in opened.cohort]
