@@ -234,4 +234,4 @@ def _running(server: Server) -> Iterator[Server]:
     try:
         yield server
     finally:
-        server.stop()
+        server.kill()  # its data goes too, and SeaweedFS takes its time to stop

@@ -2,10 +2,11 @@
 
 Messages of one key (a session) go one by one, keys side by side, all within `concurrency`. From the
 moment a message is taken it is kept alive by a heartbeat. A handler ends in one of three ways:
-returning = ack, `Retry` = again later, `Reject` = to the dead letters; a server that is away means again later,
-with a growing wait. Anything else is a bug: it is logged with its traceback and tried again, until the
-consumer's limit of deliveries sends the message to the dead letters too. A message leaves its stream
-only after its copy is stored there.
+returning = ack, `Retry` = again later, `Reject` = to the dead letters. While a server is away the message
+is held and tried again here, which costs no delivery: so deliveries count only retries, bugs and
+holders that died, and an outage buries nothing. Anything else is a bug: logged with its traceback and
+tried again. Who has used up the consumer's deliveries goes to the dead letters too. A message leaves
+its stream only after its copy is stored there.
 """
 
 import asyncio
@@ -20,8 +21,13 @@ from fedbus_schemas.streams import Consumer
 from fedbus_runtime.errors import Away, BusAway, Reject, Retry, RuntimeFault
 from fedbus_runtime.ports import Clock, Deliveries, Delivery, Request, StoredMessage, Streams
 
-AWAY_WAIT_FIRST_S = 0.2
-AWAY_WAIT_MAX_S = 10.0
+AWAY_WAIT_FIRST_S = 0.1
+AWAY_WAIT_MAX_S = 2.0
+AWAY_HELD_MAX_S = 300.0
+"""How long a message is held for a server that is away, before it is given back."""
+RETRY_WAIT_MAX_S = 30.0
+RETRIES_EVEN = 5
+"""Retries after the time the handler wants; later ones wait longer and longer."""
 BUG_WAIT_FIRST_S = 0.5
 BUG_WAIT_MAX_S = 30.0
 FETCH_RETRY_WAIT_S = 0.5
@@ -83,6 +89,7 @@ class _Loop:
     concurrency: int
     key: Callable[[StoredMessage], str]
     free: int = 0
+    stopping: bool = False
     turns: dict[str, _Turn] = field(default_factory=dict)
     one_free: asyncio.Event = field(default_factory=asyncio.Event)
     all_free: asyncio.Event = field(default_factory=asyncio.Event)
@@ -113,6 +120,7 @@ class _Loop:
             tasks.create_task(self._handle(delivery))
 
     async def _drain(self) -> None:
+        self.stopping = True
         try:
             async with asyncio.timeout(DRAIN_TIMEOUT_S):
                 await self.all_free.wait()
@@ -160,28 +168,45 @@ class _Loop:
             _log.warning("consumer.unsettled", consumer=self.consumer.name, error=str(away))
 
     async def _outcome(self, delivery: Delivery) -> Retry | Reject | None:
+        count, most = delivery.count, self.consumer.deliveries_max
         log = _log.bind(
             consumer=self.consumer.name,
             subject=delivery.message.subject,
             sequence=delivery.message.sequence,
-            deliveries=delivery.count,
+            deliveries=count,
         )
-        if delivery.count > self.consumer.deliveries_max:
-            return Reject(DELIVERIES_USED_UP, f"{self.consumer.deliveries_max} deliveries failed")
+        if count > most:
+            return Reject(DELIVERIES_USED_UP, f"whoever held it died or stalled, {most} times")
         try:
-            await self.handler(delivery.message)
+            return await self._try(delivery.message, log)
         except Retry as retry:
             log.info("consumer.retry", why=str(retry), after_s=retry.after_s)
-            return retry
-        except Reject as reject:
-            return reject
-        except Away as away:
-            log.warning("consumer.retry", why=str(away))
-            return Retry(str(away), _backoff(AWAY_WAIT_FIRST_S, AWAY_WAIT_MAX_S, delivery.count))
+            why, after_s = str(retry), _longer(retry.after_s, count)
         except Exception as bug:
             log.exception("consumer.bug")
-            return Retry(repr(bug), _backoff(BUG_WAIT_FIRST_S, BUG_WAIT_MAX_S, delivery.count))
-        return None
+            why, after_s = repr(bug), _backoff(BUG_WAIT_FIRST_S, BUG_WAIT_MAX_S, count)
+        return Retry(why, after_s) if count < most else Reject(DELIVERIES_USED_UP, why)
+
+    async def _try(
+        self, message: StoredMessage, log: structlog.typing.FilteringBoundLogger
+    ) -> Reject | None:
+        """Call the handler; while a server is away, hold the message and call it again."""
+        held_since = self.clock.monotonic()
+        attempt = 0
+        while True:
+            try:
+                await self.handler(message)
+            except Reject as reject:
+                return reject
+            except Away as away:
+                attempt += 1
+                log.warning("consumer.held", why=str(away), attempt=attempt)
+                held_s = self.clock.monotonic() - held_since
+                if self.stopping or held_s > AWAY_HELD_MAX_S:
+                    raise Retry(str(away), AWAY_WAIT_MAX_S) from away
+                await self.clock.sleep(_backoff(AWAY_WAIT_FIRST_S, AWAY_WAIT_MAX_S, attempt))
+            else:
+                return None
 
     async def _bury(self, delivery: Delivery, reject: Reject) -> None:
         """Store a copy with the dead letters, then let go of the message."""
@@ -198,6 +223,12 @@ class _Loop:
         await self.streams.append(subject, message.data, message_id=place, headers=headers)
         await delivery.discard()
         _log.error("consumer.dead", subject=message.subject, code=reject.code, detail=reject.detail)
+
+
+def _longer(after_s: float, deliveries: int) -> float:
+    """Give the handler's own wait, then double it with each delivery."""
+    doublings = min(max(0, deliveries - RETRIES_EVEN), 16)
+    return min(after_s * 2.0**doublings, max(after_s, RETRY_WAIT_MAX_S))
 
 
 def _backoff(first_s: float, longest_s: float, deliveries: int) -> float:

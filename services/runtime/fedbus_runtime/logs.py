@@ -18,7 +18,10 @@ def configure_logs(settings: LogSettings, service: str, instance: str) -> None:
     ]
     if as_json:
         shared.append(structlog.processors.format_exc_info)
-    renderer = structlog.processors.JSONRenderer() if as_json else structlog.dev.ConsoleRenderer()
+    renderer: structlog.typing.Processor = structlog.processors.JSONRenderer()
+    if not as_json:  # plain tracebacks: the decorated ones print local variables, secrets too
+        plain = structlog.dev.plain_traceback
+        renderer = structlog.dev.ConsoleRenderer(exception_formatter=plain)
     level = logging.getLevelNamesMapping()[settings.level.upper()]
     structlog.configure(
         processors=[*shared, renderer],
