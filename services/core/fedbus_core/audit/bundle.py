@@ -31,6 +31,8 @@ SUMS = "SHA256SUMS"
 INDEX_BYTES_MAX = 64 * 1024 * 1024
 MESSAGE_BYTES_MAX = 16 * 1024 * 1024
 """The largest entry, head or update message that is looked at; the streams hold 1 MiB a message."""
+MEMBERS_MAX = 4_000_000
+"""Each takes some 400 bytes of memory while a bundle is open."""
 PIECE_BYTES = 1024 * 1024
 UNREADABLE = "unreadable"
 """Stands for the client in the name of a stored update that cannot be read."""
@@ -200,7 +202,11 @@ class Bundle:
     @classmethod
     def open(cls, reader: Reader) -> "Bundle":
         """Read every header and the index. Raises `BundleError` for anything that is not a bundle."""
-        members = {member.name: member for member in _scan(reader)}
+        members: dict[str, Member] = {}
+        for member in _scan(reader):
+            members[member.name] = member
+            if len(members) > MEMBERS_MAX:
+                raise BundleError(member.offset, member.name, f"over {MEMBERS_MAX} members")
         member = members[INDEX]
         if member.size > INDEX_BYTES_MAX:
             raise BundleError(member.offset, INDEX, f"the index is over {INDEX_BYTES_MAX} bytes")

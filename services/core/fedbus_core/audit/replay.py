@@ -5,6 +5,7 @@ exact, the SHA-256 must be the one in the log. Memory: two sums, two models and 
 """
 
 import hashlib
+from bisect import bisect_left
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -237,8 +238,10 @@ class _Replay:
         return data
 
     def _inline(self, outcome: Outcome, update: IncludedUpdate) -> bytes | None:
-        for one in self.bundle.updates(*outcome.attempt):
-            if one.client == update.client and one.sequence == update.sequence:
+        stored = self.bundle.updates(*outcome.attempt)
+        at = bisect_left(stored, update.sequence, key=lambda one: one.sequence)
+        for one in stored[at : at + 1]:
+            if (one.client, one.sequence) == (update.client, update.sequence):
                 data = self.bundle.content(one.member.name, size_max=MESSAGE_BYTES_MAX)
                 return inline_bytes(read(StoredUpdate, data or b""))
         return None
