@@ -16,8 +16,9 @@ from fedbus.options import Options
 log = logging.getLogger("fedbus")
 
 PASSING = frozenset({RefusalCode.RETRY_LATER})
-OPEN_SOON = PASSING | {RefusalCode.ROUND_UNKNOWN}
-"""What may pass for work on a task: a server that is behind does not know the round yet."""
+OPEN_SOON = PASSING | {RefusalCode.ROUND_UNKNOWN, RefusalCode.CLIENT_UNKNOWN}
+"""What may pass for work on a task: a server that is behind does not know the round yet, and one that has
+forgotten the client hears its hello again soon."""
 
 
 class Line(Protocol):

@@ -4,7 +4,8 @@ Something happened (mail came, a training ended, an update was stored) goes in; 
 out as actions. Invariants:
 
 - For one (session, round, attempt) a train function runs at most once and at most one update is kept.
-- An update is dropped only when its final receipt came, or when a server refused it for good.
+- An update is dropped only when its final receipt came, or when a server refused it for good. That the
+  round is closed is no last word on an update that was stored.
 - A newer mail withdraws every train task that it does not hold; a validation once accepted still runs.
 - One function runs at a time.
 """
@@ -67,9 +68,13 @@ class Cancel:
 
 @dataclass(frozen=True, slots=True)
 class Send:
-    """Upload and submit this update; tell `on_stored`, `on_refused` or `on_unsent` how it ended."""
+    """Upload and submit this update; tell `on_stored`, `on_refused` or `on_unsent` how it ended.
+
+    `stored`: a server had it already, so its file needs no upload.
+    """
 
     update: Update
+    stored: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +106,7 @@ Action: TypeAlias = Start | Cancel | Send | Drop | Tell | Note
 class _Kept:
     update: Update
     sending: bool = False
+    stored: bool = False
 
 
 @dataclass(slots=True)
@@ -189,8 +195,8 @@ class Participant:
         kept = self._kept.get(key)
         if kept is None:
             return []
-        kept.sending = False
-        return [Note(f"{key}: update stored")]
+        again, kept.sending, kept.stored = kept.stored, False, True
+        return [] if again else [Note(f"{key}: update stored")]
 
     def on_unsent(self, key: UpdateKey) -> list[Action]:
         """Sending was given up for now; the next sync sends it again, if it is still open then."""
@@ -202,9 +208,14 @@ class Participant:
 
     def on_refused(self, key: UpdateKey, refusal: Refusal) -> list[Action]:
         """A server will not take this update, whatever we do."""
-        if key not in self._kept:
+        kept = self._kept.get(key)
+        if kept is None:
             return []
         assert refusal.code is not RefusalCode.RETRY_LATER, "that is no refusal for good"
+        if kept.stored and refusal.code is RefusalCode.ROUND_CLOSED:
+            # The round is being closed, perhaps with this update: the receipt will say.
+            kept.sending = False
+            return []
         return [Note(f"{key}: {_said(refusal)}", warning=True), *self._drop(key), *self._next()]
 
     def pending(self) -> tuple[PendingUpdate, ...]:
@@ -285,7 +296,7 @@ def _send(kept: _Kept) -> list[Action]:
     if kept.sending:
         return []
     kept.sending = True
-    return [Send(kept.update)]
+    return [Send(kept.update, kept.stored)]
 
 
 def _is_gone(job: Job, session: str, open_keys: set[UpdateKey]) -> bool:

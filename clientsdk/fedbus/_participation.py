@@ -15,7 +15,7 @@ from fedbus_schemas.tasks import Mail, SignedMail
 from fedbus_schemas.updates import ValidationReport
 
 from fedbus import _backoff, _threads
-from fedbus._asking import Asker, Line
+from fedbus._asking import OPEN_SOON, Asker, Line
 from fedbus._blobs import Blobs
 from fedbus._fetching import Fetcher
 from fedbus._jobs import Jobs, Withdrawal
@@ -109,8 +109,9 @@ class Participation:
         try:
             while True:
                 welcome = await self._hello()
-                await self._sync()
-                await self._beat(welcome.beat_s)
+                if await self._sync():
+                    await self._beat(welcome.beat_s)
+                await asyncio.sleep(_backoff.spread(self._options.backoff_min_s))
         except (Refused, NotPermitted) as error:
             self._fail(error)
 
@@ -140,14 +141,16 @@ class Participation:
             )
         return answer.welcome
 
-    async def _sync(self) -> None:
+    async def _sync(self) -> bool:
+        """Ask for the open tasks; False when the servers do not know us any more."""
         answer = await self._asker.insist("sync", Sync(pending=self._participant.pending()))
-        if answer.synced is None:
-            said = "nothing" if answer.refusal is None else answer.refusal.code
-            log.warning("could not ask for the open tasks: the answer was %s", said)
-            return
-        mail = [one for one in map(self._opened, answer.synced.mail) if one is not None]
-        self._do(self._participant.on_synced(mail, answer.synced.receipts))
+        if answer.synced is not None:
+            mail = [one for one in map(self._opened, answer.synced.mail) if one is not None]
+            self._do(self._participant.on_synced(mail, answer.synced.receipts))
+            return True
+        said = "nothing" if answer.refusal is None else answer.refusal.code
+        log.warning("could not ask for the open tasks: the answer was %s", said)
+        return said is not RefusalCode.CLIENT_UNKNOWN
 
     async def _beat(self, beat_s: float) -> None:
         """Say regularly that we are here; returns when the servers do not know us any more."""
@@ -156,7 +159,8 @@ class Participation:
         while True:
             await asyncio.sleep(_backoff.spread(min(beat_s, self._options.resync_s)))
             if loop.time() >= sync_at:
-                await self._sync()
+                if not await self._sync():
+                    return
                 sync_at = loop.time() + _backoff.spread(self._options.resync_s)
             try:
                 answer = await self._line.ask("beat", Beat().to_bytes())
@@ -207,8 +211,8 @@ class Participation:
                 case Cancel(job):
                     log.info("%s: the task was withdrawn", job.key)
                     self._withdrawal.say()
-                case Send(update):
-                    self._sending[update.key] = self._spawn(self._send(update))
+                case Send(update, stored):
+                    self._sending[update.key] = self._spawn(self._send(update, stored=stored))
                 case Drop(key):
                     self._forget(key)
                 case Tell(report):
@@ -240,13 +244,13 @@ class Participation:
         report = await self._jobs.validate(job, self._withdrawal)
         self._do(self._participant.on_validated(job, report))
 
-    async def _send(self, update: Update) -> None:
+    async def _send(self, update: Update, *, stored: bool) -> None:
         key = update.key
         now = asyncio.get_running_loop().time()
         until, trace_id = self._open.get(key, (0.0, ""))
         until = max(until, now + self._options.patience_s)
         try:
-            refusal = await self._sender.send(update, until=until, trace_id=trace_id)
+            refusal = await self._sender.send(update, stored=stored, until=until, trace_id=trace_id)
         except Away as error:
             log.warning("%s: %s", key, error)
             outcome = partial(self._participant.on_unsent, key)
@@ -265,7 +269,7 @@ class Participation:
     async def _tell(self, report: ValidationReport) -> None:
         until = asyncio.get_running_loop().time() + self._options.patience_s
         try:
-            answer = await self._asker.insist("report", report, until=until)
+            answer = await self._asker.insist("report", report, until=until, passing=OPEN_SOON)
         except BusAway as error:
             log.warning("%s: validation not reported: %s", report.session, error)
             return

@@ -24,8 +24,12 @@ class Sender:
         self._blobs = blobs
         self._kept = kept
 
-    async def send(self, update: Update, *, until: float, trace_id: str) -> Refusal | None:
+    async def send(
+        self, update: Update, *, stored: bool, until: float, trace_id: str
+    ) -> Refusal | None:
         """Send until a server keeps the update (None) or refuses it for good.
+
+        What was `stored` before has its file in the object store and is only submitted again.
 
         Raises `Away` when the time is over, and `OSError` when the kept file is gone.
         """
@@ -33,7 +37,7 @@ class Sender:
         pauses = self._asker.pauses()
         while True:
             try:
-                refusal = await self._once(update, until, trace_id)
+                refusal = await self._once(update, stored, until, trace_id)
             except StoreAway as error:
                 if loop.time() >= until:
                     raise
@@ -42,10 +46,13 @@ class Sender:
                 missing = refusal is not None and refusal.code is RefusalCode.BLOB_MISSING
                 if not missing or loop.time() >= until:
                     return refusal
+                stored = False
             await asyncio.sleep(next(pauses))
 
-    async def _once(self, update: Update, until: float, trace_id: str) -> Refusal | None:
-        if not update.rides_along:
+    async def _once(
+        self, update: Update, stored: bool, until: float, trace_id: str
+    ) -> Refusal | None:
+        if not update.rides_along and not stored:
             refusal = await self._upload(update, until, trace_id)
             if refusal is not None:
                 return refusal

@@ -536,3 +536,30 @@ async def test_a_task_withdrawn_while_its_model_cannot_be_had_makes_room_for_the
         await services.until(lambda: len(services.said("grant")) > 1)
         services.post(world.mail(2, tasks=[world.train(2)]))
         await services.until(lambda: services.said("submit"))
+
+
+async def test_a_forgotten_client_says_hello_again_and_its_update_is_not_lost(
+    services: Services, world: Any
+) -> None:
+    forgotten = Answer(refusal=Refusal(code=RefusalCode.CLIENT_UNKNOWN))
+    services.plan["sync"] = [forgotten]
+    services.plan["submit"] = [forgotten, forgotten]
+    services.open_mail = [world.mail(1, tasks=[world.train(1)])]
+    async with running(services, Trainer(train)):
+        await services.until(lambda: len(services.said("submit")) == 3)
+    assert len(services.said("hello")) == 2
+    assert len(set(services.said("submit"))) == 1
+
+
+async def test_a_stored_update_is_submitted_again_without_an_upload(
+    services: Services, world: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = Store(monkeypatch)
+    async with running(services, Trainer(train)):
+        services.post(world.mail(1, tasks=[world.train(1, inline_bytes_max=0)]))
+        await services.until(lambda: services.said("submit"))
+        await asyncio.sleep(0.01)
+        services.lost.set()
+        await services.until(lambda: len(services.said("submit")) == 2)
+    assert len(store.blobs) == 1
+    assert len(services.said("grant")) == 1

@@ -170,7 +170,7 @@ def test_what_is_kept_is_sent_again_after_a_sync_but_not_twice_at_once() -> None
     one.on_unsent(KEY)
     assert one.on_synced([], []) == [Send(update(KEY))]
     one.on_stored(KEY)
-    assert one.on_synced([mail(1, train(1))], []) == [Send(update(KEY))]
+    assert one.on_synced([mail(1, train(1))], []) == [Send(update(KEY), stored=True)]
     late = SessionReceipt(session="s-1", round=1, attempt=1, fate=Fate.LATE)
     assert quiet(one.on_synced([], [late])) == [Drop(KEY)]
 
@@ -190,6 +190,19 @@ def test_a_refusal_for_good_drops_the_update_and_says_why() -> None:
     assert "round_closed" in note.text
     assert "take the next task" in note.text
     assert drop == Drop(KEY)
+
+
+def test_a_closed_round_is_no_last_word_on_a_stored_update() -> None:
+    one = participant()
+    one.on_restored([update(KEY)])
+    one.on_synced([], [])
+    one.on_stored(KEY)
+    one.on_synced([], [])
+    assert one.on_refused(KEY, Refusal(code=RefusalCode.ROUND_CLOSED)) == []
+    assert one.on_synced([], []) == [Send(update(KEY), stored=True)]
+    assert one.on_stored(KEY) == []
+    counted = SessionReceipt(session="s-1", round=1, attempt=1, fate=Fate.COUNTED)
+    assert quiet(one.on_synced([], [counted])) == [Drop(KEY)]
 
 
 def test_training_waits_while_too_many_updates_have_no_receipt() -> None:
@@ -223,6 +236,7 @@ class Watched:
     started: set[UpdateKey] = field(default_factory=set)
     sent: dict[UpdateKey, Update] = field(default_factory=dict)
     kept: set[UpdateKey] = field(default_factory=set)
+    stored: set[UpdateKey] = field(default_factory=set)
     may_drop: set[UpdateKey] = field(default_factory=set)
     made: int = 0
 
@@ -286,7 +300,11 @@ STEPS = st.one_of(
     st.tuples(st.just("end"), st.booleans()),
     st.tuples(st.just("stored"), KEYS),
     st.tuples(st.just("unsent"), KEYS),
-    st.tuples(st.just("refused"), KEYS),
+    st.tuples(
+        st.just("refused"),
+        KEYS,
+        st.sampled_from([RefusalCode.LATE, RefusalCode.ROUND_CLOSED]),
+    ),
     st.tuples(st.just("sync"), SESSIONS, RECEIPTS),
 )
 
@@ -320,11 +338,13 @@ def apply(watched: Watched, step: tuple[object, ...]) -> None:
         case ("end", bool(well)):
             watched.end(well=well)
         case ("stored", UpdateKey() as key):
+            watched.stored |= {key} & watched.kept
             watched.did(machine.on_stored(key))
         case ("unsent", UpdateKey() as key):
             watched.did(machine.on_unsent(key))
-        case ("refused", UpdateKey() as key):
-            watched.may_drop |= {key} & watched.kept
-            watched.did(machine.on_refused(key, Refusal(code=RefusalCode.LATE)))
+        case ("refused", UpdateKey() as key, RefusalCode() as code):
+            if code is RefusalCode.LATE or key not in watched.stored:
+                watched.may_drop |= {key} & watched.kept
+            watched.did(machine.on_refused(key, Refusal(code=code)))
         case _:
             raise AssertionError(step)
