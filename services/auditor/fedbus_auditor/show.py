@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from fedbus_core.audit.findings import Level, Report
 from fedbus_core.audit.replay import ReplayReport, RoundReplay, Verdict
 
-ORIGIN = "given from outside: the log was signed by whoever holds one of them"
+ORIGIN = "given from outside: what is signed comes from whoever holds one of them"
 NO_ORIGIN = (
     "those inside the bundle: this proves that the bundle is consistent, NOT where it comes from;\n"
     "          whoever forges one can put keys of their own in it. Get the keys elsewhere: --trust FILE"

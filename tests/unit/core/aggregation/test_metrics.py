@@ -35,10 +35,8 @@ def test_is_the_same_in_any_order_and_close_to_the_exact_mean(
         exact = sum(weight * value for weight, value in terms) / sum(w for w, _ in terms)
         size = max(abs(value) for _, value in terms)
         assert math.isfinite(mean)
-        assert (
-            abs(Fraction(mean) - exact)
-            <= size * Fraction(len(terms) + 2, 2**52) + Fraction(2) ** -1070
-        )
+        bound = size * Fraction(len(terms) + 2, 2**52) + Fraction(1, 2**1070)
+        assert abs(Fraction(mean) - exact) <= bound
 
 
 @pytest.mark.parametrize("sign", [1, -1])
