@@ -13,18 +13,24 @@ from pathlib import Path
 
 import pytest
 import redis
-from fedbus_local import control, keys, pids, ports
+import typer
+from fedbus_local import client_commands, commands, control, keys, pids, ports
 from fedbus_local.errors import NotRunning, StartFailed
 from fedbus_local.plan import Wishes
 from fedbus_local.reports import State
 from fedbus_local.stack import LocalStack
 from fedbus_schemas.credentials import Credentials
 from minio import Minio
+from typer.testing import CliRunner, Result
 
 pytestmark = pytest.mark.servers
 
 START_MAX_S = 15.0
 SERVERS = ("nats", "redis", "s3")
+
+COMMANDS = typer.Typer()
+COMMANDS.add_typer(commands.app)
+COMMANDS.add_typer(client_commands.app, name="client")
 
 
 @pytest.fixture(scope="module")
@@ -33,11 +39,9 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalStack]:
         yield running
 
 
-def fedbus(*arguments: str | Path, timeout_s: float = 60) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "fedbus_local", *map(str, arguments)]
-    return subprocess.run(
-        command, capture_output=True, text=True, timeout=timeout_s, check=False, env=environment()
-    )
+def fedbus(*arguments: str | Path) -> Result:
+    """Run a command in this process, as the console script would."""
+    return CliRunner().invoke(COMMANDS, list(map(str, arguments)))
 
 
 def environment() -> dict[str, str]:
@@ -83,7 +87,7 @@ def test_a_server_can_be_held_down(stack: LocalStack) -> None:
     stack.kill("redis", restart=False)
     stack.wait_down("redis")
     assert not stack.status().healthy
-    assert fedbus("status", "--dir", stack.layout.root).returncode == 1
+    assert fedbus("status", "--dir", stack.layout.root).exit_code == 1
     stack.restart("redis")
     assert stack.status().healthy
 
@@ -100,7 +104,7 @@ def test_a_stopped_server_is_told_as_unhealthy(stack: LocalStack) -> None:
 
 def test_up_again_says_so(stack: LocalStack) -> None:
     answer = fedbus("up", "--dir", stack.layout.root, "--servers-only")
-    assert answer.returncode == 0
+    assert answer.exit_code == 0
     assert answer.stdout.startswith("Already running in")
     with pytest.raises(NotRunning):
         next(control.ask(LocalStack(stack.layout.root / "other").layout, "status"))
@@ -108,7 +112,7 @@ def test_up_again_says_so(stack: LocalStack) -> None:
 
 def test_status_is_a_table_or_json(stack: LocalStack) -> None:
     shown = fedbus("status", "--dir", stack.layout.root)
-    assert shown.returncode == 0
+    assert shown.exit_code == 0
     assert all(name in shown.stdout for name in SERVERS)
     content = json.loads(fedbus("status", "--dir", stack.layout.root, "-o", "json").stdout)
     assert content["healthy"] is True
@@ -138,14 +142,14 @@ def test_a_client_is_added_while_the_stack_runs(stack: LocalStack, tmp_path: Pat
     file = tmp_path / "site.json"
     at = ("--dir", stack.layout.root)
     answer = fedbus("client", "add", "site-1", "-o", file, "--host", "10.0.0.7", *at)
-    assert answer.returncode == 0
+    assert answer.exit_code == 0
     assert "listen on 127.0.0.1 only" in answer.stderr
     made = Credentials.model_validate_json(file.read_bytes())
     assert made.servers == (f"nats://10.0.0.7:{stack.plan.ports['nats']}",)
     assert file.stat().st_mode & 0o777 == 0o600
-    assert fedbus("client", "add", "site-1", *at).returncode == 1
+    assert fedbus("client", "add", "site-1", *at).exit_code == 1
     assert "site-1" in fedbus("client", "list", *at).stdout
-    assert fedbus("client", "remove", "site-1", *at).returncode == 0
+    assert fedbus("client", "remove", "site-1", *at).exit_code == 0
     assert "site-1" not in fedbus("client", "list", *at).stdout
 
 
@@ -166,9 +170,9 @@ def test_down_leaves_nothing_and_up_keeps_data_on_another_host_too(tmp_path: Pat
         with redis_of(stack) as connection:
             connection.set("kept", "yes")
         store_of(stack).put_object("fedbus", "kept", io.BytesIO(b"yes"), 3)
-    await_gone(list(first.values()), within_s=0.0 + 1.0)
+    await_gone(list(first.values()), within_s=1.0)
     assert list(stack.layout.run.glob("*.pid")) == []
-    assert fedbus("status", "--dir", stack.layout.root).returncode == 3
+    assert fedbus("status", "--dir", stack.layout.root).exit_code == 3
     assert fedbus("down", "--dir", stack.layout.root).stdout.startswith("Nothing is running")
 
     opened = Wishes(services=False, host="0.0.0.0", public_host="127.0.0.1")
@@ -196,7 +200,7 @@ def test_children_die_with_a_killed_supervisor_and_the_next_start_goes_on(tmp_pa
 def test_a_taken_port_is_named(stack: LocalStack, tmp_path: Path) -> None:
     port = str(stack.plan.ports["nats"])
     answer = fedbus("up", "--dir", tmp_path / "data", "--servers-only", "--nats-port", port)
-    assert answer.returncode == 4
+    assert answer.exit_code == 4
     assert f"port {port} is in use" in answer.stderr
     assert "--nats-port" in answer.stderr
 

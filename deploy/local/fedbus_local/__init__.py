@@ -1,0 +1,1 @@
+"""The embedded stack behind `fedbus up`: servers and services as processes of one machine."""

@@ -23,7 +23,7 @@ BACKOFF_FIRST_S = 0.5
 BACKOFF_MAX_S = 10.0
 FAILURES_MAX = 4
 """Lives in a row that ended before they were healthy; then a child counts as failed, and goes on trying."""
-LOOK_STARTING_S = 0.05
+LOOK_STARTING_S = 0.1
 LOOK_S = 2.0
 PIPE_TIMEOUT_S = 1.0
 _READ_BYTES = 64 * 1024

@@ -207,6 +207,8 @@ def _show_up(stack: LocalStack, output: Output, *, started: bool) -> None:
         console.print_json(json.dumps(content))
         return
     console.print("The stack is up." if started else f"Already running in {report.directory}.")
+    if not report.healthy:
+        console.print("[yellow]Not all of it is healthy; see: fedbus status[/]")
     for label, url in (("api", report.api_url), ("nats", report.nats_url), ("s3", report.s3_url)):
         if url is not None:
             console.print(f"  {label:<5} {url}")

@@ -2,14 +2,17 @@
 
 import json
 import os
+import select
 import signal
 import subprocess
 import sys
+import time
 from contextlib import suppress
 from pathlib import Path
 
 from fedbus_local.layout import write_private
 
+_LOOK_INTERVAL_S = 0.02
 _START_FIELD = 19
 """Field 22 of /proc/<pid>/stat, counted from behind the command's closing bracket."""
 
@@ -47,6 +50,23 @@ def send(pid: int, number: signal.Signals) -> bool:
         os.kill(pid, number)
         return True
     return False
+
+
+def ends(pid: int, within_s: float) -> bool:
+    """Wait for the end of a process, also of one that is not our child; False when it takes longer."""
+    if sys.platform != "linux":
+        deadline_s = time.monotonic() + within_s
+        while started(pid) is not None and time.monotonic() < deadline_s:
+            time.sleep(_LOOK_INTERVAL_S)  # there is nothing to wait on there
+        return started(pid) is None
+    try:
+        descriptor = os.pidfd_open(pid)
+    except ProcessLookupError:
+        return True
+    try:
+        return bool(select.select([descriptor], [], [], within_s)[0])
+    finally:
+        os.close(descriptor)
 
 
 def _started_by_ps(pid: int) -> str | None:

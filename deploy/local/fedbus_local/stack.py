@@ -31,6 +31,7 @@ from fedbus_local.supervisor import DISK_FREE_MIN
 
 START_TIMEOUT_S = 90.0
 STOP_TIMEOUT_S = 45.0
+END_TIMEOUT_S = 10.0
 OUTPUT = "supervisor.out"
 
 Progress = Callable[[StackReport], None]
@@ -96,12 +97,14 @@ class LocalStack:
                 f"only {free // 1024**2} MB are free in {self.layout.root}, "
                 f"and {DISK_FREE_MIN // 1024**2} are needed; free some space or choose another place with --dir"
             )
+        list(daemon.end_leftovers(self.layout))  # they would hold our own ports
         settled = plan.demand_free(plan.settle(plan.load(self.layout), self._wishes))
         plan.save(self.layout, settled)
         return settled
 
     def stop(self, told: Callable[[str, str], None] = lambda _name, _how: None) -> bool:
         """Stop it and return when every process is gone; False when nothing ran."""
+        patience_s = END_TIMEOUT_S
         try:
             for each in control.ask(self.layout, "stop", timeout_s=STOP_TIMEOUT_S):
                 told(str(each["name"]), str(each["how"]))
@@ -109,9 +112,9 @@ class LocalStack:
         except NotRunning:
             was_running = False
         except TimeoutError:
-            was_running = True
+            was_running, patience_s = True, 0.0
         if self.layout.run.exists():
-            self._await_end()
+            self._await_end(patience_s)
             for name, pid in daemon.end_leftovers(self.layout):
                 told(name, f"killed: pid {pid} was left behind")
                 was_running = True
@@ -301,29 +304,20 @@ class LocalStack:
             if not readable or not ready.read():
                 raise StartFailed(f"the supervisor did not start: {output.read_text()[-2000:]}")
 
-    def _await_end(self) -> None:
+    def _await_end(self, within_s: float) -> None:
         """Wait until the supervisor is gone; one that hangs is killed, and its children with it."""
         pid = pids.alive(self.layout.pid_file(daemon.NAME))
-        if pid is not None and self._hangs():
+        if pid is not None and not pids.ends(pid, within_s):
             pids.send(pid, signal.SIGKILL)
+        self._reap()
         with locked(self.layout.run / daemon.LOCK):
             pass
-        self._reap()
 
     def _reap(self) -> None:
         """Take note of the end of a supervisor that we started."""
         if self._process is not None:
             self._process.wait(STOP_TIMEOUT_S)
             self._process = None
-
-    def _hangs(self) -> bool:
-        try:
-            self._watch_once()
-        except (NotRunning, StopIteration, ConnectionError):
-            return False
-        except TimeoutError:
-            return True
-        return True
 
     def _why(self, name: str) -> str:
         lines = [each["line"] for each in read(self.layout.logs, 12, name)]

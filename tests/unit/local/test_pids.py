@@ -49,3 +49,11 @@ def test_leftovers_are_ended_and_strangers_spared(tmp_path: Path) -> None:
         assert left.wait(5) == -9
         assert stranger.poll() is None
     assert list(layout.run.glob("*.pid")) == []
+
+
+def test_the_end_of_a_process_is_waited_for(tmp_path: Path) -> None:
+    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as process:
+        assert not pids.ends(process.pid, 0.01)
+        process.kill()
+        assert pids.ends(process.pid, 5.0)
+    assert pids.ends(process.pid, 0.0)
