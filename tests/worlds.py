@@ -45,6 +45,7 @@ from tests.servers import ACCESS_KEY, SECRET_KEY, Server
 
 LOOK_INTERVAL_S = 0.02
 WAIT_MAX_S = 10.0
+FETCH_WAIT_S = 0.5
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -102,7 +103,7 @@ async def bus_world(server: Server | None) -> AsyncIterator[BusWorld]:
     project = f"t{secrets.token_hex(6)}"
     clock = SystemClock()
     if server is None:
-        memory = MemoryBus(clock)
+        memory = MemoryBus(clock, FETCH_WAIT_S)
         await memory.deliveries.prepare(STREAMS, [])
 
         async def restart_memory() -> None:
@@ -121,7 +122,8 @@ async def bus_world(server: Server | None) -> AsyncIterator[BusWorld]:
     async def restart() -> None:
         await asyncio.to_thread(server.restart)
 
-    bus = await NatsBus.connect(NatsOptions(urls=[server.url], name=project))
+    options = NatsOptions(urls=[server.url], name=project)
+    bus = await NatsBus.connect(options, fetch_wait_s=FETCH_WAIT_S)
     try:
         await bus.deliveries.prepare(STREAMS, [])
         yield BusWorld(

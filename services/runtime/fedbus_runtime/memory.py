@@ -9,7 +9,7 @@ from fedbus_schemas.ids import DeviceKey
 
 from fedbus_runtime.connections import Connections
 from fedbus_runtime.memory_blobs import MemoryBlobs, MemoryGrants
-from fedbus_runtime.memory_deliveries import MemoryConsumers, MemoryDeliveries
+from fedbus_runtime.memory_deliveries import FETCH_WAIT_S, MemoryConsumers, MemoryDeliveries
 from fedbus_runtime.memory_records import (
     MemoryDocuments,
     MemoryPresence,
@@ -24,11 +24,11 @@ from fedbus_runtime.ports import Clock
 class MemoryBus:
     """The ports over one memory server; every process of a simulation may share it."""
 
-    def __init__(self, clock: Clock) -> None:
+    def __init__(self, clock: Clock, fetch_wait_s: float = FETCH_WAIT_S) -> None:
         self.server = MemoryServer(clock)
         self._desks = Desks()
         self.streams = MemoryStreams(self.server)
-        self.deliveries = MemoryDeliveries(MemoryConsumers(self.server), clock)
+        self.deliveries = MemoryDeliveries(MemoryConsumers(self.server), clock, fetch_wait_s)
         self.wire = MemoryWire(self.server, self._desks)
 
     def wire_of(self, device: DeviceKey) -> MemoryWire:

@@ -136,7 +136,10 @@ class MemoryConsumers:
 class MemoryDeliveries:
     """`ports.Deliveries` on a memory server."""
 
-    def __init__(self, consumers: MemoryConsumers, clock: Clock) -> None:
+    def __init__(
+        self, consumers: MemoryConsumers, clock: Clock, fetch_wait_s: float = FETCH_WAIT_S
+    ) -> None:
+        self._fetch_wait_s = fetch_wait_s
         self._consumers = consumers
         self._server = consumers.server
         self._clock = clock
@@ -159,7 +162,7 @@ class MemoryDeliveries:
 
     async def fetch(self, consumer: Consumer, batch: int) -> list[Delivery]:
         """Take messages on loan; see `ports.Deliveries`."""
-        end = self._clock.now() + timedelta(seconds=FETCH_WAIT_S)
+        end = self._clock.now() + timedelta(seconds=self._fetch_wait_s)
         while True:
             taken = self._consumers.take(consumer, batch)
             if taken or self._clock.now() >= end:

@@ -3,7 +3,7 @@
 from typing import Self
 
 from fedbus_runtime.nats_connection import ASK_TIMEOUT_S, NatsConnection, NatsOptions
-from fedbus_runtime.nats_deliveries import NatsDeliveries
+from fedbus_runtime.nats_deliveries import PULL_LIFETIME_S, NatsDeliveries
 from fedbus_runtime.nats_streams import NatsStreams
 from fedbus_runtime.nats_wire import NatsWire
 
@@ -11,18 +11,33 @@ from fedbus_runtime.nats_wire import NatsWire
 class NatsBus:
     """A connection and the ports over it: `streams`, `deliveries`, `wire`."""
 
-    def __init__(self, connection: NatsConnection, replicas: int = 1) -> None:
+    def __init__(
+        self,
+        connection: NatsConnection,
+        *,
+        replicas: int = 1,
+        fetch_wait_s: float = PULL_LIFETIME_S,
+    ) -> None:
         self.connection = connection
         self.streams = NatsStreams(connection)
-        self.deliveries = NatsDeliveries(connection, replicas)
+        self.deliveries = NatsDeliveries(connection, replicas, fetch_wait_s)
         self.wire = NatsWire(connection)
 
     @classmethod
     async def connect(
-        cls, options: NatsOptions, *, replicas: int = 1, timeout_s: float = ASK_TIMEOUT_S
+        cls,
+        options: NatsOptions,
+        *,
+        replicas: int = 1,
+        timeout_s: float = ASK_TIMEOUT_S,
+        fetch_wait_s: float = PULL_LIFETIME_S,
     ) -> Self:
-        """Connect, or raise `BusAway` when that takes longer than `timeout_s`."""
-        return cls(await NatsConnection.open(options, timeout_s), replicas)
+        """Connect, or raise `BusAway` when that takes longer than `timeout_s`.
+
+        `replicas` is for the streams that are prepared; `fetch_wait_s` is how long an empty fetch waits.
+        """
+        connection = await NatsConnection.open(options, timeout_s)
+        return cls(connection, replicas=replicas, fetch_wait_s=fetch_wait_s)
 
     async def close(self) -> None:
         """Give back what nobody has taken, send what is pending, and close."""

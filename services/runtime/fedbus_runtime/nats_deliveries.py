@@ -73,8 +73,9 @@ class NatsDelivery:
 class _Pull:
     """The local queue of one consumer and what the server still owes us."""
 
-    def __init__(self, connection: NatsConnection, consumer: Consumer) -> None:
+    def __init__(self, connection: NatsConnection, consumer: Consumer, lifetime_s: float) -> None:
         self._connection = connection
+        self._lifetime_s = lifetime_s
         self._verb = f"$JS.API.CONSUMER.MSG.NEXT.{consumer.stream}.{consumer.name}"
         self._inbox = connection.new_inbox()
         self._subscription: Subscription | None = None
@@ -102,7 +103,7 @@ class _Pull:
 
     async def _arm(self, batch: int) -> None:
         try:
-            async with asyncio.timeout(PULL_LIFETIME_S):
+            async with asyncio.timeout(self._lifetime_s):
                 await self._connection.wait_connected()
         except TimeoutError as error:
             raise BusAway("not connected") from error
@@ -115,13 +116,13 @@ class _Pull:
         if self._owed <= batch // 2:
             wanted = batch - self._owed
             self._owed += wanted
-            expires = int(PULL_LIFETIME_S * _NANOSECONDS)
+            expires = int(self._lifetime_s * _NANOSECONDS)
             ask = json.dumps({"batch": wanted, "expires": expires}).encode()
             await self._connection.send(self._verb, ask, reply=self._inbox)
 
     async def _wait(self) -> None:
         try:
-            async with asyncio.timeout(PULL_LIFETIME_S + PULL_GRACE_S):
+            async with asyncio.timeout(self._lifetime_s + PULL_GRACE_S):
                 await self._news.wait()
         except TimeoutError:
             self._owed = 0  # the end of the pull got lost
@@ -153,7 +154,13 @@ class _Pull:
 class NatsDeliveries:
     """`ports.Deliveries` on a NATS connection."""
 
-    def __init__(self, connection: NatsConnection, replicas: int = 1) -> None:
+    def __init__(
+        self,
+        connection: NatsConnection,
+        replicas: int = 1,
+        fetch_wait_s: float = PULL_LIFETIME_S,
+    ) -> None:
+        self._fetch_wait_s = fetch_wait_s
         self._connection = connection
         self._replicas = replicas
         self._pulls: dict[str, _Pull] = {}
@@ -180,7 +187,7 @@ class NatsDeliveries:
         name = f"{consumer.stream}.{consumer.name}"
         pull = self._pulls.get(name)
         if pull is None:
-            pull = self._pulls[name] = _Pull(self._connection, consumer)
+            pull = self._pulls[name] = _Pull(self._connection, consumer, self._fetch_wait_s)
         return await pull.fetch(batch)
 
     async def stop(self) -> None:
