@@ -6,6 +6,7 @@ under the same code.
 
 from enum import StrEnum
 
+from fedbus_schemas.ids import RoundNumber, SessionId
 from fedbus_schemas.wire import Message
 
 
@@ -47,6 +48,8 @@ class RefusalCode(StrEnum):
     NOT_POSSIBLE_NOW = "not_possible_now"
     INVALID = "invalid"
     BLOB_NOT_GRANTED = "blob_not_granted"
+    UNAUTHORIZED = "unauthorized"
+    FAULT = "fault"
 
 
 MEANING: dict[RefusalCode, str] = {
@@ -80,6 +83,8 @@ MEANING: dict[RefusalCode, str] = {
     RefusalCode.NOT_POSSIBLE_NOW: "Not possible in the present state; the detail names the state.",
     RefusalCode.INVALID: "A field is missing or has an impossible value; the detail names it.",
     RefusalCode.BLOB_NOT_GRANTED: "The client may fetch only the models of its open tasks.",
+    RefusalCode.UNAUTHORIZED: "A valid bearer token is needed; see `fedbus up` for where it lies.",
+    RefusalCode.FAULT: "The service failed on this request; its log says why. Nothing was changed by it.",
 }
 
 
@@ -93,3 +98,10 @@ class Refusal(Message):
     def meaning(self) -> str:
         """What the code means and what to do."""
         return MEANING[self.code]
+
+
+class RefusalNote(Refusal):
+    """A refusal as NOTES keeps it, with where it belongs if the request said so."""
+
+    session: SessionId | None = None
+    round: RoundNumber | None = None

@@ -8,11 +8,10 @@ from fedbus_runtime.registry import ClientRegistry
 from fedbus_schemas import subjects
 from fedbus_schemas.codec import Unreadable, read
 from fedbus_schemas.ids import ClientId, ProjectId, SessionId
-from fedbus_schemas.refusals import Refusal
+from fedbus_schemas.refusals import RefusalNote
 from fedbus_schemas.registry import ClientRecord
 from fedbus_schemas.streams import NOTES
 from fedbus_schemas.views import ClientView, CombinerView, RefusalView
-from fedbus_schemas.wire import Message
 from structlog.stdlib import get_logger
 
 from fedbus_api.reading import Reader
@@ -23,13 +22,6 @@ NOTES_LOOKED_AT_MAX = 10_000
 NOTES_AT_ONCE = 500
 
 _log = get_logger()
-
-
-class NotePlace(Message):
-    """What a note may say of where it belongs."""
-
-    session: SessionId | None = None
-    round: int | None = None
 
 
 class People:
@@ -101,8 +93,7 @@ class People:
 
     async def _refusal(self, project: ProjectId, note: StoredMessage) -> RefusalView | None:
         try:
-            refusal = read(Refusal, note.data)
-            place = read(NotePlace, note.data)
+            refusal = read(RefusalNote, note.data)
         except Unreadable:
             return None
         device, *verb = note.subject.split(".")[4:-1]
@@ -116,8 +107,8 @@ class People:
             code=refusal.code,
             detail=refusal.detail,
             meaning=refusal.meaning,
-            session=place.session,
-            round=place.round,
+            session=refusal.session,
+            round=refusal.round,
         )
 
     async def _seen(self, project: ProjectId) -> dict[ClientId, datetime] | None:

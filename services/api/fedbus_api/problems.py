@@ -28,6 +28,8 @@ STATUS: dict[RefusalCode, int] = {
     RefusalCode.NOT_POSSIBLE_NOW: 409,
     RefusalCode.TOO_LARGE: 413,
     RefusalCode.RETRY_LATER: 503,
+    RefusalCode.UNAUTHORIZED: 401,
+    RefusalCode.FAULT: 500,
 }
 """The HTTP status of a code; all others are 422: what was sent cannot be taken."""
 
@@ -108,7 +110,7 @@ def _problem(request: Request, error: Exception) -> Problem:
         case _:
             _log.error("request.failed", path=request.url.path, error=repr(error))
             detail = "the api failed on this request; its log says why"
-            return Problem(RefusalCode.RETRY_LATER, detail, status=500)
+            return Problem(RefusalCode.FAULT, detail)
 
 
 def _of_framework(request: Request, error: HTTPException) -> Problem:

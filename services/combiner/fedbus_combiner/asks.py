@@ -73,7 +73,7 @@ class Asks:
                 answer = _refuse(RefusalCode.RETRY_LATER, str(away))
         if answer.refusal is not None:
             _log.info("ask.refused", verb=verb, device=device, code=answer.refusal.code.value)
-            self._notes.refused(project, device, verb, answer.refusal)
+            self._notes.refused(project, device, verb, request.data, answer.refusal)
         return answer.to_bytes()
 
     async def _answer(

@@ -7,8 +7,11 @@ from dataclasses import dataclass
 from fedbus_runtime.errors import Away
 from fedbus_runtime.ports import Clock, Streams
 from fedbus_schemas import subjects
-from fedbus_schemas.ids import DeviceKey, ProjectId
-from fedbus_schemas.refusals import Refusal, RefusalCode
+from fedbus_schemas.codec import Unreadable, read
+from fedbus_schemas.ids import DeviceKey, ProjectId, RoundNumber, SessionId
+from fedbus_schemas.refusals import Refusal, RefusalCode, RefusalNote
+from fedbus_schemas.updates import Submission
+from fedbus_schemas.wire import Message
 
 QUEUE_MAX = 1_000
 CLIENTS_MAX = 10_000
@@ -23,6 +26,13 @@ class _Budget:
     at: float
 
 
+class _Place(Message):
+    """Where a request belongs, as far as it says so."""
+
+    session: SessionId | None = None
+    round: RoundNumber | None = None
+
+
 class Notes:
     """A bounded queue and one writer. What does not fit is dropped: notes inform, nothing hangs on them."""
 
@@ -32,12 +42,16 @@ class Notes:
         self._queue: asyncio.Queue[tuple[str, bytes]] = asyncio.Queue(QUEUE_MAX)
         self._budgets: OrderedDict[DeviceKey, _Budget] = OrderedDict()
 
-    def refused(self, project: ProjectId, device: DeviceKey, verb: str, refusal: Refusal) -> None:
-        """Note that something of a client's was refused, unless it has used up its share."""
+    def refused(
+        self, project: ProjectId, device: DeviceKey, verb: str, data: bytes, refusal: Refusal
+    ) -> None:
+        """Note that a request of a client's was refused, unless it has used up its share."""
         if refusal.code is RefusalCode.RETRY_LATER or not self._may(device) or self._queue.full():
             return
         subject = subjects.refusal_note(project, device, f"{verb}.{refusal.code}")
-        self._queue.put_nowait((subject, refusal.to_bytes()))
+        place = _place(verb, data)
+        note = RefusalNote(**dict(refusal), session=place.session, round=place.round)
+        self._queue.put_nowait((subject, note.to_bytes()))
 
     async def run(self) -> None:
         """Write notes until cancelled."""
@@ -60,3 +74,10 @@ class Notes:
             return False
         budget.left -= 1.0
         return True
+
+
+def _place(verb: str, data: bytes) -> _Place:
+    try:
+        return read(_Place, read(Submission, data).manifest if verb == "submit" else data)
+    except Unreadable:
+        return _Place()

@@ -54,7 +54,7 @@ def authorize(
     if given is None or not hmac.compare_digest(given.credentials.encode(), api.token.encode()):
         detail = "Authorization: a valid bearer token is needed"
         headers = {"WWW-Authenticate": "Bearer"}
-        raise Problem(RefusalCode.INVALID, detail, status=401, headers=headers)
+        raise Problem(RefusalCode.UNAUTHORIZED, detail, headers=headers)
 
 
 async def known_session(api: Api, project: ProjectId, session: SessionId) -> SessionDocument:

@@ -16,6 +16,10 @@ from fedbus_core.aggregation.loading import BLOCK_ITEMS, Scratch, load
 from fedbus_core.aggregation.tensorfile import Array, Buffer, Layout, TensorSpec, flat
 
 
+INTEGER_BYTES_MAX = 128 * 1024
+"""The most bytes of integer tensors in a model: a full cohort's distinct values of them fit in a sum."""
+
+
 @dataclass(frozen=True, slots=True)
 class Finding:
     """Why an update is refused: the code, the tensor ("" if no single one), and what was wrong."""
@@ -82,6 +86,13 @@ def check_model(layout: Layout, buffer: Buffer, numbers: Numbers) -> Finding | N
         return Finding(RefusalCode.TENSOR_UNKNOWN, name, f"wide names {name!r}, not in the model")
     if memoryview(buffer).nbytes < layout.size:
         return Finding(RefusalCode.UNREADABLE, "", f"the file is shorter than {layout.size} bytes")
+    integers = [one for one in layout.tensors if one.dtype not in FLOATS and one.dtype != "BOOL"]
+    size = sum(spec.nbytes for spec in integers)
+    if size > INTEGER_BYTES_MAX:
+        detail = (
+            f"{size} bytes of integer tensors, at most {INTEGER_BYTES_MAX}: store them as floats"
+        )
+        return Finding(RefusalCode.TOO_LARGE, integers[0].name, detail)
     scratch = Scratch()
     for spec in layout.tensors:
         if spec.dtype not in FLOATS or not spec.items:
