@@ -32,7 +32,8 @@ def test_is_the_same_in_any_order_and_close_to_the_exact_mean(
     assert weighted_metrics(reversed(items)) == found
     for name, mean in found.items():
         terms = [(weight, Fraction(one[name])) for weight, one in items if name in one]
-        exact = sum(weight * value for weight, value in terms) / sum(w for w, _ in terms)
+        total = sum((weight * value for weight, value in terms), Fraction(0))
+        exact = total / sum(weight for weight, _ in terms)
         size = max(abs(value) for _, value in terms)
         assert math.isfinite(mean)
         bound = size * Fraction(len(terms) + 2, 2**52) + Fraction(1, 2**1070)
