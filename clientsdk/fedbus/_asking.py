@@ -15,6 +15,8 @@ from fedbus.options import Options
 
 log = logging.getLogger("fedbus")
 
+FIRST_TIMEOUT_S = 1.0
+
 PASSING = frozenset({RefusalCode.RETRY_LATER})
 OPEN_SOON = PASSING | {RefusalCode.ROUND_UNKNOWN, RefusalCode.CLIENT_UNKNOWN}
 """What may pass for work on a task: a server that is behind does not know the round yet, and one that has
@@ -31,8 +33,10 @@ class Line(Protocol):
     ) -> None:
         """Stay connected; run `attend` on each connection; give live mail to `hear`."""
 
-    async def ask(self, verb: str, content: bytes, trace_id: str = "") -> Answer:
-        """Ask once. Raises `BusAway` and `NotPermitted`."""
+    async def ask(
+        self, verb: str, content: bytes, trace_id: str = "", timeout_s: float | None = None
+    ) -> Answer:
+        """Ask once; none = wait as long as the options say. Raises `BusAway` and `NotPermitted`."""
 
 
 class Asker:
@@ -60,11 +64,12 @@ class Asker:
         content = message if isinstance(message, bytes) else message.to_bytes()
         last: Answer | None = None
         pauses = self.pauses()
+        patience = self._timeouts()
         try:
             async with asyncio.timeout_at(until):
                 while True:
                     try:
-                        last = await self._line.ask(verb, content, trace_id)
+                        last = await self._line.ask(verb, content, trace_id, next(patience))
                     except BusAway as error:
                         log.debug("%s: %s; asking again", verb, error)
                     except NotPermitted:
@@ -79,6 +84,15 @@ class Asker:
             if last is not None:
                 return last
             raise BusAway(f"no answer to {verb} in the time there was") from error
+
+    def _timeouts(self) -> Iterator[float]:
+        """Give how long to wait for an answer, try by try: a service that died in mid-answer says
+        nothing, and asking again is harmless, so the first wait is short.
+        """
+        timeout_s = min(FIRST_TIMEOUT_S, self._options.ask_timeout_s)
+        while True:
+            yield timeout_s
+            timeout_s = min(2 * timeout_s, self._options.ask_timeout_s)
 
     def pauses(self) -> Iterator[float]:
         """Give the pauses between tries."""

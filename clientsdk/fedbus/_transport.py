@@ -75,13 +75,17 @@ class Bus:
                 pauses = self._pauses()
             await asyncio.sleep(next(pauses))
 
-    async def ask(self, verb: str, content: bytes, trace_id: str = "") -> Answer:
+    async def ask(
+        self, verb: str, content: bytes, trace_id: str = "", timeout_s: float | None = None
+    ) -> Answer:
         """Ask once. Raises `BusAway` without an answer, `NotPermitted` where the bus forbids it."""
         while (connection := self._connection) is None:
             await self._connected.wait()
         subject = subjects.ask(self._project, self._keys.device, verb)
         try:
-            data = await connection.request(subject, content, _headers(trace_id))
+            data = await connection.request(
+                subject, content, _headers(trace_id), timeout_s or self._options.ask_timeout_s
+            )
         except MaxPayloadError:
             detail = f"{len(content)} bytes are too many for one message on this bus"
             return Answer(refusal=Refusal(code=RefusalCode.TOO_LARGE, detail=detail))
@@ -161,7 +165,9 @@ class _Connection:
         except (NatsError, OSError, TimeoutError) as error:
             raise BusAway(_why(error)) from error
 
-    async def request(self, subject: str, payload: bytes, headers: dict[str, str]) -> bytes:
+    async def request(
+        self, subject: str, payload: bytes, headers: dict[str, str], timeout_s: float
+    ) -> bytes:
         """Ask once, and give the answer's bytes. Raises `BusAway`, `NotPermitted`, `MaxPayloadError`."""
         if self.lost.is_set():
             raise BusAway("the connection was lost")
@@ -170,7 +176,7 @@ class _Connection:
         answer: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
         self._waiting[number] = (subject, answer)
         try:
-            async with asyncio.timeout(self._options.ask_timeout_s):
+            async with asyncio.timeout(timeout_s):
                 await self._nats.publish(
                     subject, payload, reply=f"{self._inbox}.{number}", headers=headers or None
                 )
@@ -178,7 +184,7 @@ class _Connection:
         except MaxPayloadError:
             raise
         except TimeoutError as error:
-            raise BusAway(f"no answer within {self._options.ask_timeout_s:g} s") from error
+            raise BusAway(f"no answer within {timeout_s:g} s") from error
         except (NatsError, OSError) as error:
             raise BusAway(_why(error)) from error
         finally:

@@ -40,7 +40,8 @@ class Options:
 
     # How long.
     ask_timeout_s: float = 5.0
-    """How long one request waits for its answer before it is sent again."""
+    """How long one request waits at most for its answer before it is sent again. The first wait is
+    one second, and it doubles."""
     connect_timeout_s: int = 5
     """How long to wait for a connection to the bus, in whole seconds."""
     store_timeout_s: float = 30.0

@@ -20,6 +20,8 @@ class Credentials(Message):
     project: ProjectId
     name: Annotated[str, StringConstraints(min_length=1, max_length=128)]
     servers: Annotated[tuple[str, ...], Field(min_length=1)]
-    device_seed: Annotated[str, StringConstraints(pattern=r"^SU[A-Z2-7]{56}$")]
-    payload_seed: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_-]{43}$")]
+    device_seed: Annotated[str, StringConstraints(pattern=r"^SU[A-Z2-7]{56}$"), Field(repr=False)]
+    payload_seed: Annotated[
+        str, StringConstraints(pattern=r"^[A-Za-z0-9_-]{43}$"), Field(repr=False)
+    ]
     trust: Annotated[tuple[PublicKey, ...], Field(min_length=1)]

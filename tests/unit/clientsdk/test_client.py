@@ -67,7 +67,9 @@ class Services:
                 await self.lost.wait()
                 attending.cancel()
 
-    async def ask(self, verb: str, content: bytes, trace_id: str = "") -> Answer:
+    async def ask(
+        self, verb: str, content: bytes, trace_id: str = "", timeout_s: float | None = None
+    ) -> Answer:
         self.asked.append((verb, content))
         self.changed.set()
         planned = self.plan.get(verb)
