@@ -89,13 +89,16 @@ class Api:
             headers["authorization"] = f"Bearer {token}"
         self._session = session
         self._url = access.url
-        self._http = httpx.Client(
-            base_url=access.url.rstrip("/"),
-            headers=headers,
-            params={"project": project},
-            timeout=TIMEOUT,
-            transport=transport,
-        )
+        try:
+            self._http = httpx.Client(
+                base_url=access.url.rstrip("/"),
+                headers=headers,
+                params={"project": project},
+                timeout=TIMEOUT,
+                transport=transport,
+            )
+        except httpx.InvalidURL as error:
+            raise ApiFailed(f"{access.url!r} is not the address of an api: {error}") from error
 
     def __enter__(self) -> Self:
         return self
@@ -163,8 +166,6 @@ class Api:
         except httpx.HTTPError as error:
             detail = str(error) or type(error).__name__
             raise ApiFailed(f"{self._url}{path} cannot be read: {detail}") from error
-        except httpx.InvalidURL as error:
-            raise ApiFailed(f"{self._url} is not the address of an api: {error}") from error
 
 
 def _problem(response: httpx.Response) -> str:

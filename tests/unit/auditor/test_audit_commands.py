@@ -4,7 +4,7 @@ import json
 import runpy
 import sys
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 import pytest
 from fedbus_auditor import commands, signatures
@@ -127,6 +127,22 @@ def test_replay_is_1_when_a_round_is_not_reproduced(bundle: Path) -> None:
     done = RUN.invoke(app, ["replay", str(bundle)])
     assert done.exit_code == 1
     assert "log/00000006.json" in done.output
+
+
+def test_replay_shows_both_digests_when_a_model_is_another_one(bundle: Path) -> None:
+    world = worlds.one_round()
+    first = world.events(1)[0]["data"]["model"]
+
+    def other_model(entry: dict[str, Any]) -> None:
+        entry["events"][0]["data"]["model"] = first
+        entry["events"][1]["data"]["model"] = first["digest"]
+
+    number = world.entries_with("round.completed.v1")[0]
+    bundle.write_bytes(worlds.rechain(world, number, other_model, signer=CONTROLLER).bundle())
+    done = RUN.invoke(app, ["replay", str(bundle)])
+    assert done.exit_code == 1
+    assert f"in the log  {first['digest']}" in done.output
+    assert "made here" in done.output
 
 
 class FakeApi:

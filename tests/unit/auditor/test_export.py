@@ -177,6 +177,12 @@ def test_a_blob_of_another_length_than_announced_is_said(access: Access) -> None
         export(respond(*responses), access)
 
 
+@pytest.mark.parametrize("url", ["nowhere", "ftp://x", "http://[", "http://a:b", ""])
+def test_an_address_that_is_none_is_said(url: str) -> None:
+    with pytest.raises(ApiFailed, match=r"cannot be read|not the address"):
+        export(httpx.HTTPTransport(), Access(url))
+
+
 def test_a_missing_token_file_is_said(tmp_path: Path) -> None:
     with pytest.raises(BadFile, match="token file"):
         Api(Access("http://api.test", tmp_path / "none"), PROJECT, SESSION)
