@@ -221,11 +221,6 @@ class Bundle:
             raise BundleError(place, INDEX, "the index is not in its one form")
         return cls(reader, members, index)
 
-    @property
-    def size(self) -> int:
-        """Length of the file in bytes."""
-        return self._reader.size
-
     def pieces(self, member: Member) -> Iterator[bytes]:
         """Read a member's content in pieces. Raises `BundleError` when the file has shrunk."""
         for start in range(0, member.size, PIECE_BYTES):

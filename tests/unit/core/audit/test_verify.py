@@ -5,7 +5,9 @@ from collections.abc import Callable
 
 import pytest
 from fedbus_core.audit.bundle import AbsentBlob, update_name
+from fedbus_core.audit.chain import SIGNED
 from fedbus_core.audit.findings import FINDINGS_MAX, Code, Level, Report
+from fedbus_core.rounds import effects
 from fedbus_schemas import keys
 
 from tests import audit_worlds as worlds
@@ -26,6 +28,10 @@ def test_a_true_session_verifies(make: Callable[[], World]) -> None:
     report = worlds.verify(make().bundle())
     assert report.ok, report.findings
     assert report.origin
+
+
+def test_a_head_is_asked_for_where_a_controller_signs_one() -> None:
+    assert set(SIGNED) == set(effects._HEAD_EVENTS)
 
 
 def test_totals_tell_what_was_looked_at() -> None:
