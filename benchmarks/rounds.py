@@ -1,4 +1,4 @@
-"""Times whole rounds on a local stack: `python benchmarks/rounds.py [--clients 10] [--kilobytes 4] [--rounds 10]`.
+"""Times whole rounds on a local stack: `python benchmarks/rounds.py [--clients 10] [--kilobytes 4]`.
 
 Prints the median seconds from one round's opening to the next one's, and the median of each part of it.
 The first round is warm-up and is left out. Clients run in one process beside the servers, on the same cores.
@@ -9,8 +9,8 @@ import statistics
 import subprocess
 import sys
 import tempfile
-from contextlib import contextmanager
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -32,9 +32,7 @@ def main() -> None:
     parser.add_argument("--combiners", type=int, default=2)
     asked = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="fedbus-bench-") as directory:
-        stack = LocalStack(
-            directory, controllers=asked.controllers, combiners=asked.combiners
-        )
+        stack = LocalStack(directory, controllers=asked.controllers, combiners=asked.combiners)
         with stack, fleet(stack, asked.clients):
             report(asked, run(stack, asked))
 
@@ -71,7 +69,9 @@ def report(asked: argparse.Namespace, rounds: list[dict[str, Any]]) -> None:
     """Print the medians."""
     times = [one["duration_s"] for one in rounds]
     print(f"{asked.clients} clients x {asked.kilobytes:g} KB, {len(times)} rounds")
-    print(f"  round    {statistics.median(times):8.3f} s   (min {min(times):.3f}, max {max(times):.3f})")
+    print(
+        f"  round    {statistics.median(times):8.3f} s   (min {min(times):.3f}, max {max(times):.3f})"
+    )
     stored = [[s["end_s"] for s in one["spans"] if s["name"] == "stored"] for one in rounds]
     print(f"  first stored {statistics.median(min(s) for s in stored):8.3f} s")
     print(f"  last stored  {statistics.median(max(s) for s in stored):8.3f} s")

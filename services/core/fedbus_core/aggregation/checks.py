@@ -13,8 +13,14 @@ from fedbus_schemas.refusals import RefusalCode
 from fedbus_core.aggregation.grid import LARGEST as FLOATS
 from fedbus_core.aggregation.grid import Grid, Kind, Numbers, Plan, bounds, exponents_of
 from fedbus_core.aggregation.loading import BLOCK_ITEMS, Scratch, load
-from fedbus_core.aggregation.tensorfile import Array, Buffer, Layout, TensorSpec, flat
-
+from fedbus_core.aggregation.tensorfile import (
+    DETAIL_CHARS_MAX,
+    Array,
+    Buffer,
+    Layout,
+    TensorSpec,
+    flat,
+)
 
 INTEGER_BYTES_MAX = 128 * 1024
 """The most bytes of integer tensors in a model: a full cohort's distinct values of them fit in a sum."""
@@ -22,11 +28,17 @@ INTEGER_BYTES_MAX = 128 * 1024
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """Why an update is refused: the code, the tensor ("" if no single one), and what was wrong."""
+    """Why an update is refused: the code, the tensor ("" if no single one), and what was wrong.
+
+    Names and shapes in `detail` are a stranger's: it is cut, so that it fits into any message.
+    """
 
     code: RefusalCode
     tensor: str
     detail: str
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "detail", self.detail[:DETAIL_CHARS_MAX])
 
 
 def check_update(grid: Grid, layout: Layout, buffer: Buffer) -> Finding | None:
