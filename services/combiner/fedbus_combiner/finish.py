@@ -14,6 +14,7 @@ from fedbus_core.rounds.state import RoundPhase, Session
 from fedbus_runtime.errors import BlobCorrupt, BlobMissing, RecordsAway
 from fedbus_runtime.folded_log import FoldedLog
 from fedbus_runtime.ports import Blobs, Clock, RoundKey, RoundRecords, Streams
+from fedbus_runtime.together import together
 from fedbus_schemas import keys, subjects
 from fedbus_schemas.codec import digest
 from fedbus_schemas.events import FinishTimings, RefusedUpdate
@@ -71,16 +72,21 @@ class Finishing:
         opened = item.opened
         key = RoundKey(item.project, item.session, opened.round, opened.attempt)
         cohort = [member.client for member in opened.cohort]
-        candidates = await self._updates.up_to(key, cohort, item.closing.cutoff)
-        total = await self._summing.begin(item.project, opened.model, item.settings.numbers)
-        round_ = _Round(item, key, candidates, total, workers={self._instance})
-        await self._take_partials(round_)
+        async with together() as tasks:
+            reading = tasks.create_task(self._updates.up_to(key, cohort, item.closing.cutoff))
+            beginning = tasks.create_task(
+                self._summing.begin(item.project, opened.model, item.settings.numbers)
+            )
+            partials = tasks.create_task(self._partials(key))
+        candidates = reading.result()
+        round_ = _Round(item, key, candidates, beginning.result(), workers={self._instance})
+        await self._take(round_, partials.result())
         rest = [
             candidate
             for client, candidate in sorted(candidates.items())
             if client not in round_.counted and client not in round_.refused
         ]
-        folded = await self._summing.fold(total, key, rest)
+        folded = await self._summing.fold(round_.total, key, rest)
         round_.counted.update(one.client for one in folded.counted)
         round_.refused.update((one.client, one) for one in folded.refused)
         result = await self._result(round_, folded, started)
@@ -88,12 +94,15 @@ class Finishing:
         subject = subjects.result(item.project, item.session)
         await self._streams.append(subject, result.to_bytes(), message_id=place)
 
-    async def _take_partials(self, round_: _Round) -> None:
-        """Merge the partials that hold candidates only and overlap with none taken before."""
+    async def _partials(self, key: RoundKey) -> list[PartialRecord]:
+        """Give the partials that Redis knows of: none while it is away, which costs only time."""
         try:
-            partials = await self._records.partials(round_.key)
+            return await self._records.partials(key)
         except RecordsAway:
-            return
+            return []
+
+    async def _take(self, round_: _Round, partials: list[PartialRecord]) -> None:
+        """Merge the partials that hold candidates only and overlap with none taken before."""
         partials.sort(key=lambda one: (-len(one.clients), one.blob.digest))
         for partial in partials:
             members = {*partial.clients, *(one.client for one in partial.refused)}
@@ -131,7 +140,7 @@ class Finishing:
             set_key = keys.included_set(item.project, included.digest)
             model_key = keys.model(item.project, made.digest)
             before = self._clock.monotonic()
-            async with asyncio.TaskGroup() as tasks:
+            async with together() as tasks:
                 tasks.create_task(self._blobs.put(set_key, [chosen]))
                 tasks.create_task(self._blobs.put(model_key, [data]))
             stored_s = self._clock.monotonic() - before

@@ -14,6 +14,7 @@ from fedbus_core.aggregation.tensorfile import (
     parse_layout,
 )
 from fedbus_runtime.ports import Blobs, Clock, RoundKey
+from fedbus_runtime.together import together
 from fedbus_schemas import keys
 from fedbus_schemas.events import RefusedUpdate
 from fedbus_schemas.ids import ClientId, ProjectId, Sha256
@@ -59,7 +60,7 @@ class Summing:
         groups = list(_groups(candidates))
         if not groups:
             return folded
-        async with asyncio.TaskGroup() as tasks:
+        async with together() as tasks:
             fetching = tasks.create_task(self._fetch(key, groups[0], folded))
             for group in [*groups[1:], None]:
                 contents = await fetching
@@ -75,7 +76,7 @@ class Summing:
         self, key: RoundKey, group: Sequence[Candidate], folded: Folded
     ) -> list[tuple[Candidate, bytes | bytearray]]:
         started = self._clock.monotonic()
-        async with asyncio.TaskGroup() as tasks:
+        async with together() as tasks:
             reads = [tasks.create_task(self._updates.content(key, one)) for one in group]
         contents: list[tuple[Candidate, bytes | bytearray]] = []
         for candidate, reading in zip(group, reads, strict=True):

@@ -10,6 +10,7 @@ from fedbus_core.rounds.state import Session
 from fedbus_runtime.ports import Blobs, Streams
 from fedbus_runtime.registry import ClientRegistry
 from fedbus_runtime.signing_keys import Signer
+from fedbus_runtime.together import together
 from fedbus_schemas import keys, signing, subjects
 from fedbus_schemas.ids import DeviceKey, ProjectId, Sha256
 from fedbus_schemas.models import ModelRef
@@ -37,7 +38,7 @@ class Mailing:
         inline = await self._small_models(state)
         clients = await self._registry.by_clients(state.project, addressees(state))
         slots = asyncio.Semaphore(PUBLISHES_MAX)
-        async with asyncio.TaskGroup() as group:
+        async with together() as group:
             for client, record in clients.items():
                 signed = self._sign(state, record.device, client, inline)
                 group.create_task(self._publish(slots, state, record.device, signed))
