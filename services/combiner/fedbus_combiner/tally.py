@@ -5,7 +5,7 @@ by another. Counting is a union, so twice is once.
 """
 
 from fedbus_core.rounds.state import RoundPhase
-from fedbus_runtime.errors import NoAnswer, Retry
+from fedbus_runtime.errors import BusAway, NoAnswer
 from fedbus_runtime.ports import (
     LiveRound,
     RoundKey,
@@ -23,7 +23,6 @@ from fedbus_schemas.work import FoldItem
 from fedbus_combiner.live_rounds import LiveRounds, batch_size
 
 NOTICE_TIMEOUT_S = 2.0
-NOTICE_RETRY_S = 0.5
 
 
 class Tallies:
@@ -39,7 +38,7 @@ class Tallies:
         self._epochs: dict[tuple[ProjectId, SessionId], str] = {}
 
     async def on_update(self, message: StoredMessage) -> None:
-        """Count one stored update. Raises `Away` or `Retry`: then it is counted later."""
+        """Count one stored update. Raises `Away`: then it is counted later."""
         _, project, _, session, number, client, attempt = message.subject.split(".")
         key = RoundKey(project, session, int(number), int(attempt))
         live = await self._records.get_round(project, session)
@@ -88,4 +87,4 @@ class Tallies:
         try:
             await self._wire.request(subject, notice.to_bytes(), NOTICE_TIMEOUT_S)
         except NoAnswer as error:
-            raise Retry("no controller answered the notice", NOTICE_RETRY_S) from error
+            raise BusAway(f"no controller answers: {error}") from error
