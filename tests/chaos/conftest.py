@@ -1,0 +1,27 @@
+"""Chaos runs on a stack of each module's own: what is killed there disturbs nobody else."""
+
+from collections.abc import Iterator
+
+import pytest
+from fedbus_local.stack import LocalStack
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    for item in items:
+        if "/tests/chaos/" in item.path.as_posix():
+            item.add_marker(pytest.mark.chaos)
+
+
+@pytest.fixture(scope="module")
+def own_stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalStack]:
+    place = tmp_path_factory.mktemp("chaos") / "stack"
+    with LocalStack(place, controllers=2, combiners=2) as running:
+        yield running
+
+
+@pytest.fixture
+def stack(own_stack: LocalStack) -> Iterator[LocalStack]:
+    """The module's stack, healthy before and after each test."""
+    own_stack.wait_healthy()
+    yield own_stack
+    own_stack.wait_healthy()

@@ -1,0 +1,51 @@
+"""NATS, Redis and the store die, forget or come back with old data in mid-round: the same model comes out."""
+
+from pathlib import Path
+
+import pytest
+from fedbus_local.stack import LocalStack
+
+from tests.chaos.faults import (
+    Fault,
+    copy_redis,
+    killed,
+    redis_down,
+    redis_flushed,
+    redis_restored,
+)
+from tests.chaos.plays import assert_harmless
+from tests.stacks import Federation, Json
+from tests.trainers import LARGE, TINY
+
+long = pytest.mark.long
+
+
+@pytest.mark.parametrize(
+    ("what", "fault", "model"),
+    [
+        pytest.param("SIGKILL nats", killed("nats"), TINY, id="nats"),
+        pytest.param(
+            "SIGKILL nats, large model", killed("nats"), LARGE, id="nats-large", marks=long
+        ),
+        pytest.param("SIGKILL redis", killed("redis"), TINY, id="redis", marks=long),
+        pytest.param("FLUSHALL", redis_flushed, TINY, id="redis-flushed"),
+        pytest.param("redis down", redis_down, TINY, id="redis-down", marks=long),
+        pytest.param("SIGKILL s3", killed("s3"), LARGE, id="s3"),
+        pytest.param(
+            "SIGKILL nats redis s3", killed("nats", "redis", "s3"), LARGE, id="all", marks=long
+        ),
+    ],
+)
+async def test_a_hurt_server_changes_nothing(
+    stack: LocalStack, what: str, fault: Fault, model: Json
+) -> None:
+    await assert_harmless(stack, what, fault, model=model)
+
+
+async def test_a_stale_copy_of_redis_changes_nothing(stack: LocalStack, tmp_path: Path) -> None:
+    copy = tmp_path / "redis"
+
+    async def first(_: Federation) -> None:
+        await copy_redis(stack, copy)
+
+    await assert_harmless(stack, "redis restored stale", redis_restored(copy), first=first)
