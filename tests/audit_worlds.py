@@ -295,7 +295,7 @@ class Maker:
         """Do what a combiner does with a finish item."""
         self.now += timedelta(seconds=1)
         result, blobs = self._result()
-        self.give(result)
+        self.give(result, cutoff=self.stored_until())
         if result.model is not None and self.state and self.state.model == result.model:
             self.world.blobs.update(blobs)  # what the log does not name is not exported
 
