@@ -19,11 +19,12 @@ from fedbus_runtime.errors import Conflict, Reject, Retry
 from fedbus_runtime.folded_log import FoldedLog
 from fedbus_runtime.ports import Clock, Request, StoredMessage, Streams
 from fedbus_schemas import subjects
-from fedbus_schemas.codec import UnknownEvent, Unreadable, digest, read_input
+from fedbus_schemas.codec import UnknownEvent, Unreadable, read_input
 from fedbus_schemas.ids import ProjectId, SessionId
 from fedbus_schemas.inputs import DeadlineFired, Input, TargetReached
 from fedbus_schemas.refusals import RefusalCode
 from fedbus_schemas.streams import UPDATES
+from fedbus_schemas.work import FinishResult
 
 from fedbus_controller.candidates import Candidates
 from fedbus_controller.open_sessions import OpenSessions
@@ -71,22 +72,26 @@ class Handlers:
             waiting = [one for of, one in self._open_sessions.waiting if of == project]
         else:
             waiting = [session]
-        cause = f"notice.{digest(request.data)[:16]}"
         for one in waiting:
-            await self._settle(project, one, given, cause, self._clock.now())
+            await self._settle(project, one, given, None, self._clock.now())
         return b"{}"
 
     async def _settle(
-        self, project: ProjectId, session: SessionId, given: Input, cause: str, now: datetime
+        self, project: ProjectId, session: SessionId, given: Input, name: str | None, now: datetime
     ) -> None:
-        """Decide and append, again on newer state when somebody else appended first."""
-        log = _log.bind(project=project, session=session, input=given.kind, cause=cause)
+        """Decide and append, again on newer state when somebody else appended first.
+
+        `name` is a stored input's id. A notice has none: the same words are a new notice after every
+        entry, and what it may still decide then, the state says.
+        """
+        log = _log.bind(project=project, session=session, input=given.kind, cause=name)
         online = await self._candidates.online(project, now)
         for _ in range(ATTEMPTS_MAX):
             try:
                 state = await self._fold.newest(project, session)
-                cutoff = await self._cutoff(state, given)
-                facts = Facts(project, session, cause, now, online, cutoff)
+                cause = name or f"notice.{given.kind}.{state.number if state else 0}"
+                stored, cutoff = await self._arrived(state, given)
+                facts = Facts(project, session, cause, now, online, cutoff, stored)
                 decision = decide(state, given, facts)
                 if not decision.events:
                     log.info("input.no_op", why=_why(decision))
@@ -106,16 +111,22 @@ class Handlers:
             return
         raise Retry("other controllers were faster each time", CONFLICT_RETRY_S)
 
-    async def _cutoff(self, state: Session | None, given: Input) -> int:
-        """Find the last update stored for the open attempt: only a closing needs it."""
+    async def _arrived(self, state: Session | None, given: Input) -> tuple[int, int]:
+        """Count the updates stored for the open attempt, and find the last: only a closing needs it."""
         if state is None or state.round is None:
-            return 0
-        if not isinstance(given, TargetReached | DeadlineFired):
-            return 0
+            return 0, 0
         opened = state.round
         subject = subjects.update(state.project, state.session, opened.number, "*", opened.attempt)
+        stored = 0
+        match given:
+            case TargetReached() | DeadlineFired():
+                pass
+            case FinishResult() if len(given.counted) < opened.target:
+                stored = len(await self._streams.subjects(UPDATES, subject))
+            case _:
+                return 0, 0
         last = await self._streams.last(UPDATES, subject)
-        return last.sequence if last else 0
+        return stored, last.sequence if last else 0
 
 
 def _why(decision: Decision) -> str:

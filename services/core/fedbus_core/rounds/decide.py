@@ -59,7 +59,7 @@ class Facts:
     """What the shell found out before the decision.
 
     `now` is when the server stored the input, `online` who can be asked, `cutoff` the sequence of the
-    last update stored for the open attempt (0 = none).
+    last update stored for the open attempt (0 = none), `stored` how many there are at least.
     """
 
     project: str
@@ -68,6 +68,7 @@ class Facts:
     now: datetime
     online: tuple[Participant, ...] = ()
     cutoff: int = 0
+    stored: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -225,17 +226,17 @@ def _finished(state: Session, given: FinishResult, facts: Facts) -> Decision:
         return Decision(_completed(state, opened, given, facts))
     if final:
         return Decision(_attempt_failed(state, opened, facts, valid, given.refused))
-    return Decision(
-        (
-            RoundReopened(
-                round=opened.number,
-                attempt=opened.attempt,
-                step=opened.step,
-                valid=valid,
-                refused=given.refused,
-            ),
-        )
+    reopened = RoundReopened(
+        round=opened.number,
+        attempt=opened.attempt,
+        step=opened.step,
+        valid=valid,
+        refused=given.refused,
     )
+    # Updates that came while the round was closing caused no notice, and perhaps none comes after them.
+    if facts.cutoff > opened.cutoff and facts.stored >= opened.wanted(len(given.refused)):
+        return Decision((reopened, _closing(opened, facts.cutoff, ClosingReason.TARGET)))
+    return Decision((reopened,))
 
 
 def _completed(

@@ -122,8 +122,7 @@ def live_round(state: Session) -> LiveRound:
         )
     else:
         phase, number, attempt = opened.phase.value, opened.number, opened.attempt
-        # After a closing that found refused updates, as many more are needed to reach the target.
-        target = min(opened.target + len(opened.refused), len(opened.cohort))
+        target = opened.wanted(len(opened.refused))
     return LiveRound(
         project=state.project,
         session=state.session,

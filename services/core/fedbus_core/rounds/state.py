@@ -88,6 +88,10 @@ class Round:
         """The last closing's cut-off; 0 before the first."""
         return self.closing.cutoff if self.closing else 0
 
+    def wanted(self, refused: int) -> int:
+        """Give how many stored updates can reach the target when so many of them are refused."""
+        return min(self.target + refused, len(self.cohort))
+
     def is_attempt(self, number: int, attempt: int) -> bool:
         """Say whether these numbers name this attempt."""
         return (self.number, self.attempt) == (number, attempt)
