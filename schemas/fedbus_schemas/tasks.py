@@ -79,7 +79,8 @@ class Fate(StrEnum):
 class Receipt(Message):
     """The last word on a client's update for one attempt of a round.
 
-    `counted` names the model it went into. `given_up` means that the attempt itself ended without one.
+    `counted` names the model it went into. `given_up` means that the attempt itself ended without one,
+    through no fault of this update.
     """
 
     round: RoundNumber

@@ -110,15 +110,13 @@ class Outcome:
     model: ModelRef | None = None
 
     def fate(self, client: ClientId) -> tuple[Fate, RefusedUpdate | None]:
-        """Say what became of a client's update."""
-        if self.model is None:
-            return Fate.GIVEN_UP, None
+        """Say what became of a client's update: a refused one is told so, however the attempt ended."""
         if client in self.counted:
             return Fate.COUNTED, None
         for refused in self.refused:
             if refused.client == client:
                 return Fate.REFUSED, refused
-        return Fate.LATE, None
+        return Fate.GIVEN_UP if self.model is None else Fate.LATE, None
 
 
 @dataclass(slots=True)
