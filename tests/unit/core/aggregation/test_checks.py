@@ -8,6 +8,7 @@ from fedbus_core.aggregation.checks import check_model, check_update, check_weig
 from fedbus_core.aggregation.exact import Grid, Numbers, exponents_of
 from fedbus_core.aggregation.grid import LARGEST, SMALL_ITEMS
 from fedbus_core.aggregation.tensorfile import Array, parse_layout, write
+from fedbus_schemas.events import RefusedUpdate
 from fedbus_schemas.refusals import RefusalCode
 
 BF16 = ("brain", "brain_small")
@@ -181,3 +182,13 @@ def test_the_range_never_reaches_infinity() -> None:
     finding = check_update(wild, layout, bad)
     assert finding is not None
     assert finding.code is RefusalCode.NOT_FINITE
+
+
+@pytest.mark.parametrize("name", ["n" * 512, "\x00" * 512, "\U0001f600" * 128])
+def test_a_strangers_name_makes_no_detail_too_long_for_a_message(name: str) -> None:
+    data = write(model() | {name: np.zeros(1)}, bf16=BF16)
+    finding = check_update(grid(), parse_layout(data, len(data)), data)
+    assert finding is not None
+    assert finding.code is RefusalCode.TENSOR_UNKNOWN
+    refused = RefusedUpdate(client="c" + "a" * 16, code=finding.code, detail=finding.detail)
+    assert refused.detail.startswith("the base model has no tensor")
