@@ -109,6 +109,14 @@ def tried(tmp_path: Path, valkey_server: Server, store_server: Server) -> Iterat
         service.process.wait()
 
 
+@pytest.fixture(scope="module")
+def own_nats(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """A server apart: the services' consumers overlap with those of other tests."""
+    nats = start_nats(tmp_path_factory.mktemp("own"))
+    yield nats
+    nats.kill()
+
+
 def test_waits_for_its_servers_and_stops_on_a_signal(tried: Tried, tmp_path: Path) -> None:
     nats = start_nats(tmp_path)
     nats.kill()
@@ -140,9 +148,9 @@ def test_waits_for_its_servers_and_stops_on_a_signal(tried: Tried, tmp_path: Pat
     ],
 )
 def test_ends_when_a_loop_ends(
-    tried: Tried, nats_server: Server, word: str, code: int, event: str
+    tried: Tried, own_nats: Server, word: str, code: int, event: str
 ) -> None:
-    process = tried.start(word, FEDBUS_NATS__URL=nats_server.url)
+    process = tried.start(word, FEDBUS_NATS__URL=own_nats.url)
     assert process.wait(WAIT_MAX_S) == code
     assert event in tried.events()
 

@@ -192,8 +192,9 @@ async def test_latest_gives_exactly_what_was_stored_up_to_a_sequence(bus: BusWor
     assert [message.sequence for message in cut] == sequences[:4]
     assert await bus.streams.latest(UPDATES, [wanted], up_to=0) == []
     assert await bus.streams.latest(UPDATES, [wanted], up_to=sequences[0] - 1) == []
-    everything = await bus.streams.latest(UPDATES, [wanted])
-    assert [message.sequence for message in everything] == sequences
+    for far in (None, 1_000_000_000):  # also up to what the stream has not reached
+        everything = await bus.streams.latest(UPDATES, [wanted], up_to=far)
+        assert [message.sequence for message in everything] == sequences
 
 
 async def test_latest_takes_the_newest_below_the_cut_of_each_subject(bus: BusWorld) -> None:

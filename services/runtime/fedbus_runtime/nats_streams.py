@@ -146,17 +146,30 @@ class NatsStreams:
     async def _latest_of(
         self, stream: Stream, subjects: list[str], up_to: int | None
     ) -> list[StoredMessage]:
+        """Ask for the newest, and go round two limits of the server's answer."""
+        try:
+            found = await self._pages_of_latest(stream, subjects, up_to)
+            if found or up_to is None:
+                return found
+            # The server finds nothing up to a sequence that the stream has not reached yet.
+            newest = await self._pages_of_latest(stream, subjects, None)
+            if all(message.sequence <= up_to for message in newest):
+                return newest
+            return await self._pages_of_latest(stream, subjects, up_to)
+        except ServerRefusal as error:
+            if str(error.code) != _TOO_MANY_RESULTS or stream.one_per_subject is None:
+                raise
+            return await self._all_of(stream, subjects, up_to)
+
+    async def _pages_of_latest(
+        self, stream: Stream, subjects: list[str], up_to: int | None
+    ) -> list[StoredMessage]:
         ask: Json = {"multi_last": subjects, "batch": 4 * SUBJECTS_PER_ASK_MAX}
         if up_to is not None:
             ask["up_to_seq"] = up_to
         found: list[StoredMessage] = []
         while True:
-            try:
-                batch, more = await self._page(stream, ask)
-            except ServerRefusal as error:
-                if str(error.code) != _TOO_MANY_RESULTS or stream.one_per_subject is None:
-                    raise
-                return await self._all_of(stream, subjects, up_to)
+            batch, more = await self._page(stream, ask)
             found += batch
             if not more or not batch:
                 return found
