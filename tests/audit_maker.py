@@ -161,7 +161,7 @@ class Maker:
         self._causes += 1
         cause = f"input-{self._causes}"
         online = tuple(Participant(client=one, key=KEYS[one].public) for one in self.online)
-        facts = Facts(PROJECT, SESSION, cause, self.now, online, cutoff)
+        facts = Facts(PROJECT, SESSION, cause, self.now, online, cutoff, self.stored_count())
         decision = decide(self.state, given, facts)
         if not decision.events:
             assert decision.refusal is not None
@@ -231,6 +231,10 @@ class Maker:
         assert self.state is not None
         stored = self._stored.get(self.open, {}) if self.state.round else {}
         return max((sequence for sequence, _ in stored.values()), default=0)
+
+    def stored_count(self) -> int:
+        """How many updates are stored for the open attempt."""
+        return len(self._stored.get(self.open, {})) if self.state and self.state.round else 0
 
     def close(self, *, deadline: bool = False) -> None:
         """Let the round close at what is stored now, and finish it."""

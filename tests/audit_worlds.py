@@ -8,9 +8,7 @@ from typing import Any
 
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
-from fedbus_core.audit.bundle import (
-    Bundle,
-)
+from fedbus_core.audit.bundle import Bundle
 from fedbus_core.audit.findings import Code, Level, Report
 from fedbus_core.audit.replay import ReplayReport
 from fedbus_core.audit.replay import replay as replay_reader
@@ -22,44 +20,36 @@ from fedbus_schemas.envelope import GENESIS
 from fedbus_schemas.sessions import PauseSession, SessionSettings
 
 from tests.audit_maker import (
-    CLIENTS as CLIENTS,
+    CLIENTS,
+    CONTROLLER,
+    KEYS,
+    PROJECT,
+    SESSION,
+    START,
+    STRANGER,
+    Key,
+    Maker,
+    World,
+    digest,
+    pack,
+    signed_head,
 )
-from tests.audit_maker import (
-    CONTROLLER as CONTROLLER,
-)
-from tests.audit_maker import (
-    KEYS as KEYS,
-)
-from tests.audit_maker import (
-    PROJECT as PROJECT,
-)
-from tests.audit_maker import (
-    SESSION as SESSION,
-)
-from tests.audit_maker import (
-    START as START,
-)
-from tests.audit_maker import (
-    STRANGER as STRANGER,
-)
-from tests.audit_maker import (
-    Key as Key,
-)
-from tests.audit_maker import (
-    Maker as Maker,
-)
-from tests.audit_maker import (
-    World as World,
-)
-from tests.audit_maker import (
-    digest as digest,
-)
-from tests.audit_maker import (
-    pack as pack,
-)
-from tests.audit_maker import (
-    signed_head as signed_head,
-)
+
+__all__ = [
+    "CLIENTS",
+    "CONTROLLER",
+    "KEYS",
+    "PROJECT",
+    "SESSION",
+    "START",
+    "STRANGER",
+    "Key",
+    "Maker",
+    "World",
+    "digest",
+    "pack",
+    "signed_head",
+]
 
 
 @cache
