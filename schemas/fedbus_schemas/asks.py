@@ -18,11 +18,12 @@ from fedbus_schemas.ids import (
     Signature,
 )
 from fedbus_schemas.models import BlobRef
+from fedbus_schemas.pieces import PIECES_ASKED_MAX, Piece
 from fedbus_schemas.refusals import Refusal
 from fedbus_schemas.tasks import Receipt, SignedMail
 from fedbus_schemas.wire import Message
 
-VERBS = ("hello", "beat", "sync", "grant", "submit", "report")
+VERBS = ("hello", "beat", "sync", "grant", "pieces", "submit", "report")
 PENDING_MAX = 64
 
 
@@ -104,6 +105,27 @@ class Grant(Message):
     exists: bool = False
 
 
+class PiecesRequest(Message):
+    """May I upload these pieces of an update? With none: how much of it is there?"""
+
+    session: SessionId
+    round: RoundNumber
+    attempt: AttemptNumber
+    blob: BlobRef
+    pieces: Annotated[tuple[Piece, ...], Field(max_length=PIECES_ASKED_MAX)] = ()
+
+
+class PiecesGrant(Message):
+    """One grant a piece, in the order they were asked for.
+
+    `stored`, if no piece was asked for: how many bytes are there without a gap, from the beginning on.
+    As many as the update has: nothing is to be uploaded.
+    """
+
+    grants: tuple[Grant, ...] = ()
+    stored: Annotated[int, Field(ge=0)] | None = None
+
+
 class Stored(Message):
     """The update is kept and counts at most once. Whether it is counted, the receipt says later."""
 
@@ -124,6 +146,7 @@ class Answer(Message):
     welcome: Welcome | None = None
     synced: Synced | None = None
     grant: Grant | None = None
+    pieces: PiecesGrant | None = None
     stored: Stored | None = None
     noted: Noted | None = None
     refusal: Refusal | None = None

@@ -13,6 +13,25 @@ def update(project: ProjectId, client: ClientId, digest: Sha256) -> str:
     return f"{project}/updates/{client}/{digest}"
 
 
+def pieces(project: ProjectId, client: ClientId, digest: Sha256) -> str:
+    """Under what the pieces of an update lie that came in pieces (`pieces.py`)."""
+    return f"{project}/pieces/{client}/{digest}/"
+
+
+def pieces_of(update_key: str) -> str | None:
+    """Under what the pieces of the update with this key lie; None when it is no update's key."""
+    project, kind, *rest = update_key.split("/")
+    if kind != "updates" or len(rest) != 2:
+        return None
+    client, digest = rest
+    return pieces(project, client, digest)
+
+
+def piece(prefix: str, size: int, start: int, length: int, digest: Sha256) -> str:
+    """A piece of an update of `size` bytes. `prefix` is `pieces(...)`."""
+    return f"{prefix}{size}-{start:015d}-{length}/{digest}"
+
+
 def included_set(project: ProjectId, digest: Sha256) -> str:
     """An included-set blob."""
     return f"{project}/sets/{digest}"

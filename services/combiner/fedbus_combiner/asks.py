@@ -57,6 +57,7 @@ class Asks:
             "beat": self._on_beat,
             "sync": syncing.sync,
             "grant": granting.grant,
+            "pieces": granting.pieces,
             "submit": ingest.submit,
             "report": self._on_report,
         }

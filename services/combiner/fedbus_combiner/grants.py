@@ -1,15 +1,21 @@
-"""Grants: presigned requests for exactly one blob, given only to those whose task needs it."""
+"""Grants: presigned requests for exactly one blob, given only to those whose task needs it.
+
+An upload in pieces has no state here: what the store holds says how far it is.
+"""
 
 from fedbus_core.rounds.admission import UPDATE_OVERHEAD_BYTES, admit_round
 from fedbus_core.rounds.cohort import member
 from fedbus_core.rounds.mail import models
 from fedbus_core.rounds.state import Session
 from fedbus_runtime.folded_log import FoldedLog
-from fedbus_runtime.ports import Blobs, Clock, Grants
+from fedbus_runtime.pieced_blobs import from_start, read_pieces
+from fedbus_runtime.ports import Blobs, Clock, Grants, SignedUrl
 from fedbus_schemas import keys
-from fedbus_schemas.asks import Answer, Grant, GrantRequest
+from fedbus_schemas.asks import Answer, Grant, GrantRequest, PiecesGrant, PiecesRequest
 from fedbus_schemas.codec import Unreadable, read
 from fedbus_schemas.ids import ProjectId
+from fedbus_schemas.models import BlobRef
+from fedbus_schemas.pieces import Piece, piece_bytes_max, piece_bytes_min
 from fedbus_schemas.refusals import Refusal, RefusalCode
 from fedbus_schemas.registry import ClientRecord
 
@@ -40,18 +46,31 @@ class Granting:
             return Answer(refusal=refusal)
         key = keys.update(project, sender.client, wanted.blob.digest)
         exists = await self._blobs.size(key) == wanted.blob.size
-        signed = self._grants.upload(
-            key, wanted.blob.digest, wanted.blob.size, self._clock.now(), LIFETIME_S
-        )
-        return Answer(
-            grant=Grant(
-                method="PUT",
-                url=signed.url,
-                headers=dict(signed.headers),
-                expires=signed.expires,
-                exists=exists,
-            )
-        )
+        return Answer(grant=_grant(self._upload(key, wanted.blob), exists=exists))
+
+    async def pieces(self, project: ProjectId, sender: ClientRecord, data: bytes) -> Answer:
+        """Answer a request about an upload in pieces. Raises `Away` when a server is."""
+        try:
+            wanted = read(PiecesRequest, data)
+        except Unreadable as error:
+            return Answer(refusal=Refusal(code=RefusalCode.UNREADABLE, detail=str(error)))
+        state = await self._log.newest(project, wanted.session)
+        refusal = _refuse_upload(state, sender, wanted) or _refuse_pieces(wanted)
+        if refusal is not None:
+            return Answer(refusal=refusal)
+        prefix = keys.pieces(project, sender.client, wanted.blob.digest)
+        size = wanted.blob.size
+        if not wanted.pieces:
+            row = from_start(read_pieces(await self._blobs.list(prefix)), size)
+            return Answer(pieces=PiecesGrant(stored=row[-1].end if row else 0))
+        uploads = [
+            self._upload(keys.piece(prefix, size, one.start, one.size, one.digest), one)
+            for one in wanted.pieces
+        ]
+        return Answer(pieces=PiecesGrant(grants=tuple(map(_grant, uploads))))
+
+    def _upload(self, key: str, blob: BlobRef) -> SignedUrl:
+        return self._grants.upload(key, blob.digest, blob.size, self._clock.now(), LIFETIME_S)
 
     def _download(
         self,
@@ -69,18 +88,23 @@ class Granting:
             detail = "you are in no round of this session"
             return Answer(refusal=Refusal(code=RefusalCode.NOT_IN_COHORT, detail=detail))
         signed = self._grants.download(keys.model(project, digest), self._clock.now(), LIFETIME_S)
-        return Answer(
-            grant=Grant(
-                method="GET",
-                url=signed.url,
-                headers=dict(signed.headers),
-                expires=signed.expires,
-            )
-        )
+        return Answer(grant=_grant(signed))
+
+
+def _grant(signed: SignedUrl, *, exists: bool = False) -> Grant:
+    return Grant.model_validate(
+        {
+            "method": signed.method,
+            "url": signed.url,
+            "headers": dict(signed.headers),
+            "expires": signed.expires,
+            "exists": exists,
+        }
+    )
 
 
 def _refuse_upload(
-    state: Session | None, sender: ClientRecord, wanted: GrantRequest
+    state: Session | None, sender: ClientRecord, wanted: GrantRequest | PiecesRequest
 ) -> Refusal | None:
     refusal = admit_round(state, wanted.session, wanted.round, wanted.attempt)
     if refusal is not None:
@@ -94,3 +118,19 @@ def _refuse_upload(
         detail = f"update of {wanted.blob.size} bytes, at most {size_max}"
         return Refusal(code=RefusalCode.TOO_LARGE, detail=detail)
     return None
+
+
+def _refuse_pieces(wanted: PiecesRequest) -> Refusal | None:
+    """Bound how many pieces an update has and how large each is."""
+    size = wanted.blob.size
+    least, most = piece_bytes_min(size), piece_bytes_max(size)
+    for piece in wanted.pieces:
+        end = piece.start + piece.size
+        if end > size or piece.size > most or (piece.size < least and end < size) or not piece.size:
+            detail = f"a piece of {_told(piece)} of {size} bytes; they have {least} to {most}"
+            return Refusal(code=RefusalCode.INVALID, detail=detail)
+    return None
+
+
+def _told(piece: Piece) -> str:
+    return f"{piece.size} bytes from {piece.start} on"

@@ -10,6 +10,7 @@ import structlog
 from fedbus_runtime.errors import Away
 from fedbus_runtime.nats_bus import NatsBus
 from fedbus_runtime.nats_connection import NatsOptions
+from fedbus_runtime.pieced_blobs import PiecedBlobs
 from fedbus_runtime.ports import (
     Blobs,
     Clock,
@@ -110,7 +111,7 @@ async def connect(
         streams=bus[0].streams,
         deliveries=bus[0].deliveries,
         wire=bus[0].wire,
-        blobs=blobs,
+        blobs=PiecedBlobs(blobs),
         grants=S3Grants(place_of(s3, s3.public_endpoint or s3.endpoint)),
         records=RedisRoundRecords(records),
         presence=RedisPresence(records),
