@@ -65,6 +65,11 @@ class Layout:
         return self.root / "trust.json"
 
     @property
+    def api(self) -> Path:
+        """Where the api listens and its token lies: for commands that are given no address."""
+        return self.root / "api.json"
+
+    @property
     def client_list(self) -> Path:
         """Which clients may join."""
         return self.root / "clients.json"

@@ -8,6 +8,7 @@ blocks for a few milliseconds; `async with` starts and stops in a thread.
 """
 
 import asyncio
+import json
 import os
 import select
 import shutil
@@ -100,6 +101,8 @@ class LocalStack:
         list(daemon.end_leftovers(self.layout))  # they would hold our own ports
         settled = plan.demand_free(plan.settle(plan.load(self.layout), self._wishes))
         plan.save(self.layout, settled)
+        access = {"url": self.api_url, "token_file": str(self.layout.keys.resolve() / "api.token")}
+        write_private(self.layout.api, json.dumps(access))
         return settled
 
     def stop(self, told: Callable[[str, str], None] = lambda _name, _how: None) -> bool:

@@ -19,8 +19,8 @@ from fedbus_auditor.errors import ApiFailed, BadFile
 
 TIMEOUT = httpx.Timeout(60.0, connect=10.0)
 PIECE_BYTES = 1024 * 1024
-LOCAL = Path(".fedbus/api.json")
-"""Where a local stack writes down its api: `{"url": …, "token_file": …}`."""
+LOCAL = "api.json"
+"""Where a local stack writes down its api, in FEDBUS_DIR (or `.fedbus`): `{"url": …, "token_file": …}`."""
 
 Absence: TypeAlias = Literal["pruned", "missing"]
 
@@ -59,7 +59,8 @@ def default_api() -> Access | None:
     url, token_file = os.environ.get("FEDBUS_API_URL"), os.environ.get("FEDBUS_API_TOKEN_FILE")
     local: Access | None = None
     try:
-        given = read(_LocalAccess, LOCAL.read_bytes())
+        file = Path(os.environ.get("FEDBUS_DIR", ".fedbus")) / LOCAL
+        given = read(_LocalAccess, file.read_bytes())
         local = Access(given.url, Path(given.token_file) if given.token_file else None)
     except (OSError, Unreadable):
         pass
