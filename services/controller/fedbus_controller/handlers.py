@@ -5,6 +5,7 @@
 | an operator's command        | INBOX `fl.<project>.in.<session>.command` |
 | a finish item's result       | INBOX `fl.<project>.in.<session>.result`  |
 | a deadline that fired        | INBOX `fl.<project>.in.<session>.deadline`|
+| "deliver that again"         | INBOX `fl.<project>.in.<session>.redo` (`redo.py`) |
 | "the target is reached"      | a request on `fl.<project>.notice.<session>` |
 | "clients came online"        | a request on `fl.<project>.notice.any`    |
 """
@@ -15,13 +16,14 @@ import structlog
 from fedbus_core.rounds.decide import Decision, Facts, decide
 from fedbus_core.rounds.log import LogBroken, seal
 from fedbus_core.rounds.state import Session
+from fedbus_runtime.consumer import original_id
 from fedbus_runtime.errors import Conflict, Reject, Retry
 from fedbus_runtime.folded_log import FoldedLog
 from fedbus_runtime.ports import Clock, Request, StoredMessage, Streams
 from fedbus_schemas import subjects
 from fedbus_schemas.codec import UnknownEvent, Unreadable, read_input
 from fedbus_schemas.ids import ProjectId, SessionId
-from fedbus_schemas.inputs import DeadlineFired, Input, TargetReached
+from fedbus_schemas.inputs import ClientsChanged, DeadlineFired, Input, TargetReached
 from fedbus_schemas.refusals import RefusalCode
 from fedbus_schemas.streams import UPDATES
 from fedbus_schemas.work import FinishResult
@@ -61,8 +63,7 @@ class Handlers:
             given = read_input(message.data)
         except Unreadable as error:
             raise Reject(RefusalCode.UNREADABLE, str(error)) from error
-        cause = message.headers.get("Nats-Msg-Id") or f"in.{message.sequence}"
-        await self._settle(project, session, given, cause, message.time)
+        await self._settle(project, session, given, original_id(message), message.time)
 
     async def on_notice(self, request: Request) -> bytes | None:
         """Handle a notice; the answer says that the log now stands where the notice wants it."""
@@ -75,6 +76,10 @@ class Handlers:
         for one in waiting:
             await self._settle(project, one, given, None, self._clock.now())
         return b"{}"
+
+    async def on_waiting(self, project: ProjectId, session: SessionId) -> None:
+        """Look whether the clients that a session waits for are there by now."""
+        await self._settle(project, session, ClientsChanged(), None, self._clock.now())
 
     async def _settle(
         self, project: ProjectId, session: SessionId, given: Input, name: str | None, now: datetime

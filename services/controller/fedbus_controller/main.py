@@ -17,6 +17,7 @@ from fedbus_controller.handlers import Handlers
 from fedbus_controller.mailing import Mailing
 from fedbus_controller.open_sessions import OpenSessions
 from fedbus_controller.perform import Performer
+from fedbus_controller.redo import Inputs
 from fedbus_controller.settings import ControllerSettings
 
 
@@ -38,14 +39,15 @@ async def body(service: Service[ControllerSettings]) -> None:
     handlers = Handlers(log, ports.streams, candidates, open_sessions, ports.clock)
     mailing = Mailing(ports.streams, ports.blobs, registry, signer)
     performer = Performer(log, ports.streams, ports.records, mailing, signer)
+    inputs = Inputs(ports.streams, handlers, performer)
     await open_sessions.read()
-    service.supervise("sessions", open_sessions.follow())
+    service.supervise("sessions", open_sessions.follow(handlers.on_waiting))
     service.supervise("repeats", _repeat(ports.wire, open_sessions, performer))
     service.supervise(
         "notices", ports.wire.serve(subjects.ALL_NOTICES, "controllers", handlers.on_notice)
     )
     for consumer, handler in (
-        (CONTROLLERS, handlers.on_input),
+        (CONTROLLERS, inputs.on_message),
         (PERFORMERS, performer.on_entry),
     ):
         loop = consume(

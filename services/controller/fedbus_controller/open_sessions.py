@@ -4,8 +4,11 @@ Read from the log at the start, then kept by the live feed. Only a convenience f
 repeating effects: a session that is missed looks again by itself.
 """
 
+from collections.abc import Awaitable, Callable
+
 import structlog
 from fedbus_core.rounds.state import Session, SessionPhase
+from fedbus_runtime.errors import RuntimeFault
 from fedbus_runtime.folded_log import FoldedLog
 from fedbus_runtime.ports import Streams, Wire
 from fedbus_schemas import subjects
@@ -32,10 +35,21 @@ class OpenSessions:
             await self._look(project, session)
         _log.info("sessions.read", open=len(self.open), waiting=len(self.waiting))
 
-    async def follow(self) -> None:
-        """Keep up with the live feed until cancelled."""
+    async def follow(
+        self, look_for_clients: Callable[[ProjectId, SessionId], Awaitable[None]]
+    ) -> None:
+        """Keep up with the live feed until cancelled, and look for clients when a session waits for some.
+
+        Clients that came between the decision to wait and the moment when this process knew of it sent
+        their notice in vain.
+        """
+        for project, session in sorted(self.waiting):
+            await _unless_away(look_for_clients(project, session))
         async for message in self._wire.listen(subjects.live_event("*")):
-            await self._look(subjects.token(message.subject, 1), subjects.token(message.subject, 3))
+            key = subjects.token(message.subject, 1), subjects.token(message.subject, 3)
+            await _unless_away(self._look(*key))
+            if key in self.waiting:
+                await _unless_away(look_for_clients(*key))
 
     async def _look(self, project: ProjectId, session: SessionId) -> None:
         state = await self._fold.newest(project, session)
@@ -54,3 +68,11 @@ class OpenSessions:
             kept.add(key)
         else:
             kept.discard(key)
+
+
+async def _unless_away(looking: Awaitable[None]) -> None:
+    """Look, if the servers let us: what is missed here comes right by itself, later."""
+    try:
+        await looking
+    except RuntimeFault as fault:
+        _log.warning("sessions.missed", why=str(fault))

@@ -1,5 +1,6 @@
 """Inputs and notices against the memory twins: what is appended, and what the same words lead to later."""
 
+import asyncio
 from datetime import UTC, datetime
 
 import pytest
@@ -167,3 +168,35 @@ async def test_an_unreadable_input_is_rejected() -> None:
     subject = subjects.command(PROJECT, SESSION)
     with pytest.raises(Reject):
         await controller.handlers.on_input(StoredMessage(subject, 1, b"{", NOW, {}))
+
+
+async def test_clients_that_came_while_nobody_knew_that_a_session_waits_are_found() -> None:
+    """Their notice is in vain when it comes before the controllers have heard of the waiting."""
+    controller = Controller()
+    await controller.begin("", minimum=2)
+    await controller.come("a")
+    await controller.notice(ClientsChanged(), "any")
+    await controller.come("b")
+    await controller.notice(ClientsChanged(), "any")
+    assert await controller.types() == ["session.started.v1", "session.waiting.v1"]
+    await controller.sessions.read()
+    async with asyncio.TaskGroup() as tasks:
+        following = tasks.create_task(controller.sessions.follow(controller.handlers.on_waiting))
+        while "round.opened.v1" not in await controller.types():
+            await asyncio.sleep(0)
+        following.cancel()
+
+
+async def test_a_session_that_begins_to_wait_looks_for_clients_at_once() -> None:
+    controller = Controller()
+    looked: asyncio.Queue[tuple[str, str]] = asyncio.Queue()
+
+    async def look(project: str, session: str) -> None:
+        await looked.put((project, session))
+
+    async with asyncio.TaskGroup() as tasks:
+        following = tasks.create_task(controller.sessions.follow(look))
+        await asyncio.sleep(0)
+        await controller.begin("a", minimum=2)
+        assert await looked.get() == (PROJECT, SESSION)
+        following.cancel()
