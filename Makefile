@@ -22,7 +22,7 @@ $(READY): requirements/bootstrap.txt requirements/dev.txt $(addsuffix /pyproject
 	@touch $@
 
 demo: $(READY)  ## train one model over five clients, kill a combiner on the way, verify and replay the log
-	@$(BIN)/fedbus demo
+	@$(BIN)/python examples/demo/run.py
 
 up: $(READY)  ## start the local stack and leave it running
 	@$(BIN)/fedbus up
@@ -32,6 +32,12 @@ down: $(READY)  ## stop it
 
 test: $(READY)  ## every test but the long chaos runs
 	@$(BIN)/python -m pytest -q
+
+chaos: $(READY)  ## the long tests that kill processes
+	@$(BIN)/python -m pytest -q -m long
+
+bench: $(READY)  ## how fast updates are folded; benchmarks/ has more, each says how to run it
+	@$(BIN)/python benchmarks/fold.py
 
 unit: $(READY)  ## the tests that need no server
 	@$(BIN)/python -m pytest -q tests/unit tests/property tests/tidy
@@ -43,6 +49,13 @@ check: $(READY)  ## format, lint, types, import rules, schemas and docs up to da
 	@$(BIN)/lint-imports
 	@$(BIN)/codespell
 	@$(BIN)/vulture
+
+schemas: $(READY)  ## write the generated contract again
+	@$(BIN)/python tools/generate_openapi.py
+
+docs: $(READY)  ## write the generated pages again
+	@$(BIN)/python tools/generate_settings_docs.py
+	@$(BIN)/python tools/generate_reason_codes.py
 
 fix: $(READY)  ## format and mend what ruff can mend
 	@$(BIN)/ruff format $(CODE)
