@@ -99,7 +99,8 @@ class Handlers:
                 facts = Facts(project, session, cause, now, online, cutoff, stored)
                 decision = decide(state, given, facts)
                 if not decision.events:
-                    log.info("input.no_op", why=_why(decision))
+                    # Notices repeat themselves; only a stored input that changes nothing is worth a line.
+                    (log.info if name else log.debug)("input.no_op", why=_why(decision))
                     return
                 data = seal(state, project, session, decision.events, cause, now)
                 state = await self._fold.append(

@@ -42,6 +42,7 @@ async def body(service: Service[ControllerSettings]) -> None:
     inputs = Inputs(ports.streams, handlers, performer)
     await open_sessions.read()
     service.supervise("sessions", open_sessions.follow(handlers.on_waiting))
+    service.supervise("looks", open_sessions.look_again(ports.clock, handlers.on_waiting))
     service.supervise("repeats", _repeat(ports.wire, open_sessions, performer))
     service.supervise(
         "notices", ports.wire.serve(subjects.ALL_NOTICES, "controllers", handlers.on_notice)

@@ -10,10 +10,12 @@ import structlog
 from fedbus_core.rounds.state import Session, SessionPhase
 from fedbus_runtime.errors import RuntimeFault
 from fedbus_runtime.folded_log import FoldedLog
-from fedbus_runtime.ports import Streams, Wire
+from fedbus_runtime.ports import Clock, Streams, Wire
 from fedbus_schemas import subjects
 from fedbus_schemas.ids import ProjectId, SessionId
 from fedbus_schemas.streams import EVENTS
+
+LOOK_AGAIN_S = 5.0
 
 _log = structlog.get_logger(__name__)
 
@@ -50,6 +52,18 @@ class OpenSessions:
             await _unless_away(self._look(*key))
             if key in self.waiting:
                 await _unless_away(look_for_clients(*key))
+
+    async def look_again(
+        self, clock: Clock, look_for_clients: Callable[[ProjectId, SessionId], Awaitable[None]]
+    ) -> None:
+        """Look for clients of waiting sessions now and then, until cancelled.
+
+        A notice can be lost, and after an outage of Redis clients are back with a heartbeat, which sends none.
+        """
+        while True:
+            await clock.sleep(LOOK_AGAIN_S)
+            for project, session in sorted(self.waiting):
+                await _unless_away(look_for_clients(project, session))
 
     async def _look(self, project: ProjectId, session: SessionId) -> None:
         state = await self._fold.newest(project, session)

@@ -200,3 +200,20 @@ async def test_a_session_that_begins_to_wait_looks_for_clients_at_once() -> None
         await controller.begin("a", minimum=2)
         assert await looked.get() == (PROJECT, SESSION)
         following.cancel()
+
+
+async def test_a_waiting_session_is_looked_after_without_any_notice() -> None:
+    """Clients that Redis had forgotten are back with a heartbeat, and nobody sends a notice of that."""
+    controller = Controller()
+    await controller.begin("a", minimum=2)
+    await controller.sessions.read()
+    async with asyncio.TaskGroup() as tasks:
+        looking = tasks.create_task(
+            controller.sessions.look_again(controller.clock, controller.handlers.on_waiting)
+        )
+        await asyncio.sleep(0)
+        await controller.come("b")
+        while "round.opened.v1" not in await controller.types():
+            controller.clock.advance(1)
+            await asyncio.sleep(0)
+        looking.cancel()
