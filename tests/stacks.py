@@ -198,6 +198,15 @@ class Federation:
         for following in self._following:
             following.cancel()
 
+    async def online(self, count: int) -> None:
+        """Return when so many clients are online."""
+
+        async def look() -> bool:
+            page = await self.ask("GET", "/v1/clients", params={"limit": 200})
+            return sum(one["online"] is True for one in page["items"]) >= count
+
+        await eventually(look, f"{count} clients are online")
+
     async def start(self, model: Mapping[str, Json], **settings: Json) -> str:
         """Start a session and follow it. All clients must answer in each round unless `minimum` says else."""
         uploaded = await self.ask("POST", "/v1/models", content=write(model))
@@ -265,7 +274,7 @@ class Federation:
 async def federation(
     stack: LocalStack, clients: int, *, online: bool = True, **options: Json
 ) -> AsyncIterator[Federation]:
-    """Give a new project with so many clients; all of them come at once unless `online` is false."""
+    """Give a new project with so many clients; all of them are online unless `online` is false."""
     project = f"p-{secrets.token_hex(4)}"
     names = [f"site-{number:03}" for number in range(1, clients + 1)]
     made = await asyncio.to_thread(stack.make_credentials, names, project)
@@ -287,6 +296,8 @@ async def federation(
             for site in sites:
                 site.come()
         try:
+            if online:
+                await fed.online(clients)
             yield fed
         except Exception as error:  # noqa: BLE001  # raised below, outside of the group
             failure = error

@@ -5,11 +5,20 @@ from collections.abc import Iterator
 import pytest
 from fedbus_local.stack import LocalStack
 
+from tests.chaos.plays import MEASURED
+
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if "/tests/chaos/" in item.path.as_posix():
             item.add_marker(pytest.mark.chaos)
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    if MEASURED:
+        terminalreporter.section("seconds that each fault added to its round")
+        for line in sorted(MEASURED):
+            terminalreporter.write_line(line)
 
 
 @pytest.fixture(scope="module")

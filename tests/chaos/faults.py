@@ -1,4 +1,4 @@
-"""What is done to servers in mid-round, each as a context: entering does the harm, leaving waits until it is over."""
+"""What is done to servers in mid-round, as contexts: entering does the harm, leaving waits until it is over."""
 
 import asyncio
 import shutil

@@ -16,6 +16,9 @@ ROUNDS = 4
 HURT_IN = 2
 ENDS_WITHIN_S = 90.0
 
+MEASURED: list[str] = []
+"""The time that each fault added to its round, for the summary."""
+
 Before: TypeAlias = Callable[[], Awaitable[None]]
 
 
@@ -73,6 +76,6 @@ async def assert_harmless(
         prepare = None if first is None else lambda: first(fed)
         hurt = await play(fed, fault, model, first=prepare)
         added = hurt.seconds - calm.seconds
-        print(f"{name}: {hurt.seconds:.2f} s from the blow to the round's end, {added:+.2f} s")
+        MEASURED.append(f"{added:+6.2f} s  {name}")
         assert [one["counted"] for one in await fed.rounds(hurt.session)] == [CLIENTS] * ROUNDS
         assert hurt.model == calm.model

@@ -14,7 +14,7 @@ from tests.chaos.faults import (
     redis_restored,
 )
 from tests.chaos.plays import assert_harmless
-from tests.stacks import Federation, Json
+from tests.stacks import Federation, Json, federation
 from tests.trainers import LARGE, TINY
 
 long = pytest.mark.long
@@ -49,3 +49,22 @@ async def test_a_stale_copy_of_redis_changes_nothing(stack: LocalStack, tmp_path
         await copy_redis(stack, copy)
 
     await assert_harmless(stack, "redis restored stale", redis_restored(copy), first=first)
+
+
+@pytest.mark.long
+async def test_clients_that_redis_forgot_are_asked_after_their_next_heartbeat(
+    stack: LocalStack,
+) -> None:
+    async with federation(stack, clients=4) as fed:
+        fed.gate.close(fed.names[1:], 2)
+        session = await fed.start(TINY, rounds=4)
+        story = fed.stories[session]
+        await story.until(lambda: story.stored(2), "an update of round 2 is stored")
+        async with redis_flushed(stack):
+            fed.sites[0].go()
+            fed.sites[0].come()  # its hello is the first thing that the flushed server hears
+            await fed.online(1)
+        fed.gate.open()
+        await fed.ended(session)
+        assert [one["cohort"] for one in await fed.rounds(session)] == [4] * 4
+        await fed.assert_sound(session)
