@@ -21,6 +21,7 @@ LONGER = {
     "tests/contract/test_accounts.py": "the whole attack matrix, which is read as one",
     "tests/property/test_round_machine.py": "one state machine with its invariants",
     "tests/simulation/world.py": "a whole federation in one loop, read from the top",
+    "tests/stacks.py": "a federation on real servers, as all tests of whole stacks drive it",
     "tests/unit/clientsdk/test_client.py": "one client through all that can happen to it",
     "tests/unit/core/rounds/test_decide.py": "one case a decision, read as a table",
 }
