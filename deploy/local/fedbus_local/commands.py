@@ -1,4 +1,4 @@
-"""`fedbus up | down | status | logs | scale | restart` and `fedbus client`: the local stack's commands.
+"""`fedbus up | down | status | logs | scale | restart`: the local stack's commands.
 
 Exit codes: 0 done (status: all healthy), 1 not all healthy or another error, 2 wrong usage, 3 not running,
 4 a port is in use, 5 the disk is nearly full, 6 something did not become healthy, 7 the directory is unusable.
