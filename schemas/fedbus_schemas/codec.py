@@ -9,7 +9,7 @@ from fedbus_schemas.envelope import Entry
 from fedbus_schemas.events import EVENT_TYPES, AnyEvent
 from fedbus_schemas.inputs import Input
 from fedbus_schemas.wire import Message
-from fedbus_schemas.work import FinishItem, FoldItem, WorkItem
+from fedbus_schemas.work import FinishItem, FoldItem, RecountItem, WorkItem
 
 DETAIL_MAX = 400
 
@@ -25,7 +25,7 @@ class UnknownEvent(Unreadable):
 
 
 _INPUT: TypeAdapter[Input] = TypeAdapter(Input)
-_WORK: TypeAdapter[FoldItem | FinishItem] = TypeAdapter(WorkItem)
+_WORK: TypeAdapter[FoldItem | FinishItem | RecountItem] = TypeAdapter(WorkItem)
 
 
 def read(kind: type[M], data: bytes | str) -> M:
@@ -44,7 +44,7 @@ def read_input(data: bytes) -> Input:
         raise Unreadable(describe(error)) from error
 
 
-def read_work(data: bytes) -> FoldItem | FinishItem:
+def read_work(data: bytes) -> FoldItem | FinishItem | RecountItem:
     """Read a work item. Raises `Unreadable`."""
     try:
         return _WORK.validate_json(data)

@@ -137,6 +137,27 @@ def dead(stream: str, subject: str) -> str:
     return f"fl.{project}.dead.{stream}.{rest}"
 
 
+def all_dead(project: ProjectId, stream: str = "*") -> str:
+    """A project's dead letters, perhaps of one stream only."""
+    return f"fl.{project}.dead.{stream}.>"
+
+
+def buried(subject: str) -> tuple[str, str]:
+    """Give the stream and the subject that a dead letter had before."""
+    _, project, _, stream, rest = subject.split(".", 4)
+    return stream, f"fl.{project}.{rest}"
+
+
+def redo(project: ProjectId, session: SessionId) -> str:
+    """An operator's order to deliver a dead letter of this session again."""
+    return f"fl.{project}.in.{session}.redo"
+
+
+def dead_note(project: ProjectId, letter: int, outcome: str = "*") -> str:
+    """A note of what an operator did with a dead letter."""
+    return f"fl.{project}.note.dead.{letter}.{outcome}"
+
+
 def token(subject: str, index: int) -> str:
     """One token of a subject: 1 is the project, 2 the kind, 3 the session (or device, or client)."""
     return subject.split(".")[index]

@@ -8,6 +8,7 @@ from typing import Annotated, Generic, Literal, TypeVar
 
 from pydantic import AwareDatetime, ConfigDict, Field, StringConstraints
 
+from fedbus_schemas.dead_letters import LetterFate
 from fedbus_schemas.events import ClosingReason, FinishTimings
 from fedbus_schemas.ids import (
     AttemptNumber,
@@ -56,6 +57,20 @@ class Outcome(StrEnum):
     FAILED = "failed"
 
 
+class StuckView(Message):
+    """Why a session does not go on by itself: something of it went to the dead letters.
+
+    Mend the cause, then `POST /v1/dead-letters/{dead_letter}/retry`.
+    """
+
+    dead_letter: Annotated[int, Field(ge=1)]
+    stream: str
+    subject: str
+    code: str
+    detail: str = ""
+    since: AwareDatetime
+
+
 class RoundProgress(Message):
     """The open attempt. `stored` is the live count of updates that are kept; none = unknown just now."""
 
@@ -83,6 +98,7 @@ class SessionView(Message):
 
     `model` is the newest global model, `initial_model` the one it began with. `metrics` and
     `validation` are those of the last completed round. A waiting session looks again at `look_again`.
+    One that is `stuck` needs an operator.
     """
 
     session: SessionId
@@ -93,6 +109,7 @@ class SessionView(Message):
     rounds_completed: Count
     rounds_total: Count
     round: RoundProgress | None = None
+    stuck: StuckView | None = None
     look_again: AwareDatetime | None = None
     model: Sha256
     initial_model: Sha256
@@ -273,6 +290,36 @@ class RefusalView(Message):
     round: RoundNumber | None = None
 
 
+class DeadLetterView(Message):
+    """A message that nobody could handle. `subject` and `stream` are those it had; `code` says why.
+
+    `deliveries` is how often it was tried, `original_sequence` its place in its own stream. `data`
+    (base64) is told only of a single letter.
+    """
+
+    sequence: Annotated[int, Field(ge=1)]
+    time: AwareDatetime
+    stream: str
+    subject: str
+    session: SessionId | None = None
+    code: str
+    detail: str = ""
+    meaning: str = ""
+    deliveries: Count = 0
+    original_sequence: Count = 0
+    size: Count
+    data: str | None = None
+
+
+class LetterOutcomeView(Message):
+    """What was done with a dead letter: delivered again, or dropped; when, and by whom."""
+
+    sequence: Annotated[int, Field(ge=1)]
+    fate: LetterFate
+    time: AwareDatetime
+    by: str = ""
+
+
 class TrustView(Message):
     """The public keys of the controllers: they sign the heads of the log and the clients' mail."""
 
@@ -295,13 +342,15 @@ class ServersView(Message):
 
 
 class StatusView(Message):
-    """The project at a glance."""
+    """The project at a glance. `stuck` names the sessions that need an operator, at most 100 of them."""
 
     project: ProjectId
     sessions: dict[str, int] = {}
     clients: Count = 0
     clients_online: Count | None = None
     models_uploaded: Count = 0
+    dead_letters: Count = 0
+    stuck: dict[SessionId, StuckView] = {}
     servers: ServersView
 
 

@@ -41,7 +41,17 @@ class FinishItem(Message):
     closing: RoundClosing
 
 
-WorkItem = Annotated[FoldItem | FinishItem, Field(discriminator="kind")]
+class RecountItem(Message):
+    """Count this stored update again: its delivery went to the dead letters, an operator wants it back."""
+
+    kind: Literal["recount"] = "recount"
+    project: ProjectId
+    session: SessionId
+    subject: str
+    sequence: Annotated[int, Field(ge=1)]
+
+
+WorkItem = Annotated[FoldItem | FinishItem | RecountItem, Field(discriminator="kind")]
 
 
 class PartialRecord(Message):

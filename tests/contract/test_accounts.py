@@ -321,22 +321,26 @@ async def test_only_a_controller_decides(bus: Bus) -> None:
 async def test_each_service_keeps_to_its_part(bus: Bus) -> None:
     update = subjects.update(PROJECT, "s1", 1, "caaaaaaaaaaaaaaaa", 1)
     result, command = subjects.result(PROJECT, "s1"), subjects.command(PROJECT, "s1")
+    work = subjects.work(PROJECT, "s1", "fold")
+    dead = subjects.dead("WORK", work)
     async with bus.service("combiner") as combiner:
-        for subject in (
-            update,
-            result,
-            subjects.notice(PROJECT, "s1"),
-            "fl.p.dead.WORK.work.s1.fold",
-        ):
+        await combiner.refused_publish(subjects.redo(PROJECT, "s1"))
+        for subject in (update, result, subjects.notice(PROJECT, "s1"), dead):
             await combiner.allowed_publish(subject)
         await combiner.refused_publish(command)
     async with bus.service("api") as api:
         await api.allowed_publish(command)
         await api.refused_publish(update)
         await api.refused_publish(result)
+        # Whoever has dead letters delivered again must not write some, nor publish what comes of them.
+        await api.allowed_publish(subjects.redo(PROJECT, "s1"))
+        await api.allowed_publish("$JS.API.STREAM.MSG.DELETE.DEAD")
+        for subject in (dead, work, "$JS.API.STREAM.MSG.DELETE.EVENTS"):
+            await api.refused_publish(subject)
     async with bus.service("controller") as controller:
         await controller.refused_publish(update)
-        await controller.refused_publish(command)
+        for subject in (command, result, work):  # where a dead letter goes back to
+            await controller.allowed_publish(subject)
         for subject in (subjects.ALL_EVENTS, subjects.ALL_MAIL, "fl.>", ">"):
             await controller.refused_subscribe(subject)
 

@@ -5,10 +5,10 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 import pytest
-from fedbus_runtime.consumer import DELIVERIES_USED_UP, Handler, consume
+from fedbus_runtime.consumer import DELIVERIES_USED_UP, Handler, consume, original_id
 from fedbus_runtime.errors import BusAway, Reject, Retry, StoreAway
 from fedbus_runtime.ports import Delivery, StoredMessage
-from fedbus_schemas import subjects
+from fedbus_schemas import dead_letters, subjects
 from fedbus_schemas.streams import DEAD, WORK, Consumer
 
 from tests.worlds import BusWorld, until
@@ -321,3 +321,24 @@ async def test_goes_on_after_the_server_was_killed(bus: BusWorld) -> None:
         await queue_is_empty(bus)
     assert seen == {b"before", b"after"}
     assert bus.clock.monotonic() - start < 3
+
+
+async def test_a_retry_with_a_limit_goes_to_the_dead_letters_under_its_code(bus: BusWorld) -> None:
+    consumer = await bus.consumer("WORK", "work")
+    calls = 0
+
+    async def handle(message: StoredMessage) -> None:
+        nonlocal calls
+        calls += 1
+        raise Retry("the model is not there", 0.01, at_most=3, code="blob_missing")
+
+    await bus.streams.append(
+        subjects.work(bus.project, "s1", "fold"), b"item", message_id=f"first-{bus.project}"
+    )
+    async with consuming(bus, consumer, handle):
+        await queue_is_empty(bus)
+    assert calls == 3
+    (dead,) = await bus.streams.read(DEAD, subjects.all_dead(bus.project))
+    assert dead.headers[dead_letters.CODE] == "blob_missing"
+    assert dead.headers[dead_letters.ORIGINAL_ID] == f"first-{bus.project}"
+    assert original_id(dead) == f"first-{bus.project}"

@@ -6,7 +6,7 @@ from datetime import timedelta
 import pytest
 from fedbus_runtime.errors import AlreadyStored, BusAway, BusRefused, Conflict
 from fedbus_schemas import subjects
-from fedbus_schemas.streams import EVENTS, INBOX, MAIL, REGISTRY, UPDATES, WORK
+from fedbus_schemas.streams import DEAD, EVENTS, INBOX, MAIL, REGISTRY, UPDATES, WORK
 
 from tests.worlds import BusWorld, next_of, until
 
@@ -301,3 +301,21 @@ async def test_preparing_again_changes_nothing(bus: BusWorld) -> None:
     await bus.streams.append(subject, b"x")
     await bus.deliveries.prepare([EVENTS, MAIL, UPDATES], [])
     assert len(await bus.streams.read(EVENTS, subject)) == 1
+
+
+async def test_deletes_one_message_and_only_that(bus: BusWorld) -> None:
+    subject = subjects.dead("WORK", subjects.work(bus.project, "s1", "fold"))
+    first, second = [await bus.streams.append(subject, each) for each in (b"1", b"2")]
+    await bus.streams.delete(DEAD, first)
+    await bus.streams.delete(DEAD, first)
+    everything = subjects.all_dead(bus.project)
+    assert [one.sequence for one in await bus.streams.read(DEAD, everything)] == [second]
+    await bus.streams.delete(DEAD, second)
+    await bus.streams.delete(DEAD, second + 1_000)
+    assert await bus.streams.read(DEAD, everything) == []
+
+
+async def test_deletes_nothing_of_a_protected_stream(bus: BusWorld) -> None:
+    sequence = await bus.streams.append(subjects.event(bus.project, "s1"), b"x")
+    with pytest.raises(BusRefused):
+        await bus.streams.delete(EVENTS, sequence)

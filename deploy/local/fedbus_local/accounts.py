@@ -18,14 +18,15 @@ SERVED = (subjects.ALL_ASKS, subjects.ALL_NOTICES, LIVE, INBOXES)
 
 _EVERYWHERE = (
     INBOXES,
-    "fl.*.dead.>",
     subjects.ALL_NOTES,
     "$JS.API.INFO",
     "$JS.API.STREAM.INFO.*",
     "$JS.API.DIRECT.GET.>",
     "$JS.API.CONSUMER.INFO.*.*",
 )
-"""Answers, dead letters, notes, and reading what is stored."""
+"""Answers, notes, and reading what is stored."""
+_BURYING = "fl.*.dead.>"
+"""Dead letters, for whoever takes messages. Not the api: it could have what it wrote itself delivered."""
 
 
 def _taking(consumer: streams.Consumer) -> tuple[str, ...]:
@@ -49,7 +50,9 @@ CONTROLLER = Permissions(
         "fl.*.mbox.>",
         subjects.ALL_SCHEDULES,
         "fl.*.head.>",
-        "fl.*.work.*.finish",
+        subjects.ALL_INPUTS,
+        subjects.ALL_WORK,
+        _BURYING,
         "$JS.API.>",
         "$JS.ACK.>",
         *_EVERYWHERE,
@@ -66,6 +69,7 @@ COMBINER = Permissions(
         subjects.ALL_NOTICES,
         subjects.ALL_TELEMETRY,
         "fl.*.reg.>",
+        _BURYING,
         *_taking(streams.COMBINERS),
         *_taking(streams.TALLIES),
         *_EVERYWHERE,
@@ -77,7 +81,9 @@ COMBINER = Permissions(
 API = Permissions(
     publish=(
         "fl.*.in.*.command",
+        "fl.*.in.*.redo",
         "fl.*.reg.>",
+        "$JS.API.STREAM.MSG.DELETE.DEAD",
         "$JS.API.STREAM.PURGE.REGISTRY",
         "$JS.API.STREAM.MSG.DELETE.REGISTRY",
         *_EVERYWHERE,

@@ -3,7 +3,16 @@
 from fastapi import Depends, FastAPI
 
 from fedbus_api import openapi, problems
-from fedbus_api.routes import audit, events, models, participants, rounds, sessions, status
+from fedbus_api.routes import (
+    audit,
+    dead_letters,
+    events,
+    models,
+    participants,
+    rounds,
+    sessions,
+    status,
+)
 from fedbus_api.routes.parameters import authorize
 from fedbus_api.wiring import Api
 
@@ -26,7 +35,7 @@ def create_app(api: Api) -> FastAPI:
     app.state.api = api
     problems.install(app)
     openapi.install(app)
-    for part in (sessions, rounds, events, models, audit, participants):
+    for part in (sessions, rounds, events, models, audit, participants, dead_letters):
         app.include_router(part.router, dependencies=[Depends(authorize)])
     app.include_router(status.router)
     return app

@@ -14,6 +14,7 @@ from fedbus_schemas.views import RoundAttempts, SessionView, TimelineView, Valid
 from pydantic import ValidationError
 from structlog.stdlib import get_logger
 
+from fedbus_api.dead_letters import DeadLetters
 from fedbus_api.projection import Attempt, RoundDocument, SessionDocument
 from fedbus_api.views import (
     NO_VALIDATION,
@@ -34,9 +35,10 @@ _log = get_logger()
 class Live:
     """Completes documents to views."""
 
-    def __init__(self, streams: Streams, records: RoundRecords) -> None:
+    def __init__(self, streams: Streams, records: RoundRecords, dead_letters: DeadLetters) -> None:
         self._streams = streams
         self._records = records
+        self._dead_letters = dead_letters
 
     async def session(self, document: SessionDocument) -> SessionView:
         """Show a session with its live count and its last model's validation."""
@@ -44,7 +46,8 @@ class Live:
         if document.completed:
             model = document.model.digest
             validation = await self._validation(document, document.completed, model)
-        return session_view(document, await self.stored(document), validation)
+        stuck = await self._dead_letters.stuck(document)
+        return session_view(document, await self.stored(document), validation, stuck)
 
     async def round(self, session: SessionDocument, document: RoundDocument) -> RoundAttempts:
         """Show a round with its validation."""

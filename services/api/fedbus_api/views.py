@@ -17,6 +17,7 @@ from fedbus_schemas.views import (
     RoundView,
     SessionView,
     SpanView,
+    StuckView,
     TimelineView,
     ValidationView,
 )
@@ -27,9 +28,12 @@ NO_VALIDATION = ValidationView()
 
 
 def session_view(
-    document: SessionDocument, stored: int | None, validation: ValidationView
+    document: SessionDocument,
+    stored: int | None,
+    validation: ValidationView,
+    stuck: StuckView | None = None,
 ) -> SessionView:
-    """Show a session; `stored` is the live count of the open attempt."""
+    """Show a session; `stored` is the live count of the open attempt, `stuck` what holds it up."""
     return SessionView(
         session=document.session,
         project=document.project,
@@ -39,6 +43,7 @@ def session_view(
         rounds_completed=document.completed,
         rounds_total=document.rounds_total,
         round=_progress(document, stored),
+        stuck=stuck,
         look_again=document.look_again,
         model=document.model.digest,
         initial_model=document.initial.digest,

@@ -16,6 +16,7 @@ from fedbus_schemas.views import TrustView
 
 from fedbus_api.catalog import Catalog
 from fedbus_api.commands import Commands
+from fedbus_api.dead_letters import DeadLetters
 from fedbus_api.live import Live
 from fedbus_api.people import People
 from fedbus_api.reading import Reader
@@ -35,6 +36,7 @@ class Api:
     commands: Commands
     catalog: Catalog
     people: People
+    dead_letters: DeadLetters
     missing: Callable[[], dict[str, str]]
     stopping: asyncio.Event = field(default_factory=asyncio.Event)
     event_streams: set[int] = field(default_factory=set)
@@ -51,13 +53,15 @@ def wire(
     """Put the parts together."""
     reader = Reader(ports.streams, ports.documents)
     log: FoldedLog[Session] = FoldedLog(ports.streams, fold)
+    wait_s = settings.decision_wait / timedelta(seconds=1)
+    dead_letters = DeadLetters(ports.streams, ports.clock, wait_s)
     return Api(
         ports=ports,
         settings=settings,
         token=token,
         trust=trust or TrustView(),
         reader=reader,
-        live=Live(ports.streams, ports.records),
+        live=Live(ports.streams, ports.records, dead_letters),
         commands=Commands(
             streams=ports.streams,
             wire=ports.wire,
@@ -65,7 +69,7 @@ def wire(
             clock=ports.clock,
             reader=reader,
             log=log,
-            wait_s=settings.decision_wait / timedelta(seconds=1),
+            wait_s=wait_s,
         ),
         catalog=Catalog(ports.streams, ports.blobs, reader, ports.clock, settings.model_bytes_max),
         people=People(
@@ -76,6 +80,7 @@ def wire(
             ports.clock,
             settings.online_lease,
         ),
+        dead_letters=dead_letters,
         missing=missing,
     )
 

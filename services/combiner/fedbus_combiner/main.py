@@ -61,7 +61,7 @@ async def body(service: Service[CombinerSettings]) -> None:
     service.supervise("asks", ports.wire.serve(subjects.ALL_ASKS, "combiners", asks.on_ask))
     for consumer, handler, concurrency in (
         (TALLIES, tallies.on_update, limits.tallies),
-        (COMBINERS, _work(service, log).on_item, limits.work),
+        (COMBINERS, _work(service, log, tallies).on_item, limits.work),
     ):
         loop = consume(
             ports.deliveries,
@@ -75,7 +75,7 @@ async def body(service: Service[CombinerSettings]) -> None:
         service.supervise(consumer.name, loop)
 
 
-def _work(service: Service[CombinerSettings], log: FoldedLog[Session]) -> Work:
+def _work(service: Service[CombinerSettings], log: FoldedLog[Session], tallies: Tallies) -> Work:
     ports = service.connections
     instance = service.settings.instance
     updates = Updates(ports.streams, ports.blobs)
@@ -92,6 +92,7 @@ def _work(service: Service[CombinerSettings], log: FoldedLog[Session]) -> Work:
             ports.records,
             ports.clock,
         ),
+        tallies,
     )
 
 

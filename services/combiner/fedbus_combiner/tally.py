@@ -18,6 +18,7 @@ from fedbus_runtime.ports import (
 from fedbus_schemas import subjects
 from fedbus_schemas.ids import ProjectId, SessionId
 from fedbus_schemas.inputs import TargetReached
+from fedbus_schemas.streams import UPDATES
 from fedbus_schemas.work import FoldItem
 
 from fedbus_combiner.live_rounds import LiveRounds, batch_size
@@ -60,6 +61,11 @@ class Tallies:
         await self._hand_out(key, tally)
         if tally.stored >= live.target:
             await self._notify(key)
+
+    async def again(self, subject: str, sequence: int) -> None:
+        """Count a stored update whose delivery is over. Raises `Away`."""
+        for message in await self._streams.read(UPDATES, subject, after=sequence - 1, limit=1):
+            await self.on_update(message)
 
     def _is_older(self, live: LiveRound, key: RoundKey) -> bool:
         return (live.round, live.attempt) < (key.round, key.attempt)

@@ -15,7 +15,8 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 
 import structlog
-from fedbus_schemas import subjects
+from fedbus_schemas import dead_letters, subjects
+from fedbus_schemas.dead_letters import DELIVERIES_USED_UP as DELIVERIES_USED_UP
 from fedbus_schemas.streams import Consumer
 
 from fedbus_runtime.errors import Away, BusAway, Reject, Retry, RuntimeFault
@@ -33,9 +34,6 @@ BUG_WAIT_MAX_S = 30.0
 FETCH_RETRY_WAIT_S = 0.5
 DRAIN_TIMEOUT_S = 10.0
 DETAIL_MAX = 400
-
-DELIVERIES_USED_UP = "deliveries_used_up"
-"""The dead letters' code for a message that nobody could handle and nobody refused."""
 
 Handler = Callable[[StoredMessage], Awaitable[None]]
 
@@ -182,6 +180,8 @@ class _Loop:
         except Retry as retry:
             log.info("consumer.retry", why=str(retry), after_s=retry.after_s)
             why, after_s = str(retry), _longer(retry.after_s, count)
+            if retry.at_most is not None and count >= min(retry.at_most, most):
+                return Reject(retry.code, why)
         except Exception as bug:
             log.exception("consumer.bug")
             why, after_s = repr(bug), _backoff(BUG_WAIT_FIRST_S, BUG_WAIT_MAX_S, count)
@@ -214,15 +214,23 @@ class _Loop:
         subject = subjects.dead(self.consumer.stream, message.subject)
         headers = {
             **message.headers,
-            "Dead-Code": reject.code,
-            "Dead-Detail": " ".join(reject.detail.split())[:DETAIL_MAX],
-            "Dead-Sequence": str(message.sequence),
-            "Dead-Deliveries": str(delivery.count),
+            dead_letters.CODE: reject.code,
+            dead_letters.DETAIL: " ".join(reject.detail.split())[:DETAIL_MAX],
+            dead_letters.SEQUENCE: str(message.sequence),
+            dead_letters.DELIVERIES: str(delivery.count),
+            dead_letters.ORIGINAL_ID: original_id(message),
         }
         place = f"{self.consumer.stream}.{self.consumer.name}.{message.sequence}"
         await self.streams.append(subject, message.data, message_id=place, headers=headers)
         await delivery.discard()
         _log.error("consumer.dead", subject=message.subject, code=reject.code, detail=reject.detail)
+
+
+def original_id(message: StoredMessage) -> str:
+    """Name a message for ever: by its first id, also when it is delivered again out of the dead letters."""
+    headers = message.headers
+    named = headers.get(dead_letters.ORIGINAL_ID) or headers.get(dead_letters.MESSAGE_ID)
+    return named or f"in.{message.sequence}"
 
 
 def _longer(after_s: float, deliveries: int) -> float:

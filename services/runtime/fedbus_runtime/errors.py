@@ -62,11 +62,18 @@ class BlobCorrupt(RuntimeFault):
 
 
 class Retry(RuntimeFault):
-    """Deliver the message again after `after_s` seconds."""
+    """Deliver the message again after `after_s` seconds.
 
-    def __init__(self, why: str, after_s: float = 0.5) -> None:
+    With `at_most`, a message that was delivered so often goes to the dead letters under `code`.
+    """
+
+    def __init__(
+        self, why: str, after_s: float = 0.5, *, at_most: int | None = None, code: str = ""
+    ) -> None:
         super().__init__(why)
         self.after_s = after_s
+        self.at_most = at_most
+        self.code = code
 
 
 class Reject(RuntimeFault):

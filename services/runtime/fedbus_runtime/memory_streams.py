@@ -251,6 +251,13 @@ class MemoryStreams:
             for sequence in list(kept.sequences[name]):
                 kept.drop(sequence)
 
+    async def delete(self, stream: Stream, sequence: int) -> None:
+        """Delete one message; see `ports.Streams`."""
+        self._server.demand()
+        if stream.protected:
+            raise BusRefused("message delete not permitted")
+        self._server.of(stream).drop(sequence)
+
     async def last(self, stream: Stream, subject: str) -> StoredMessage | None:
         """Give the newest message; see `ports.Streams`."""
         self._server.demand()

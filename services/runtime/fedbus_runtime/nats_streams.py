@@ -2,7 +2,7 @@
 
 Reading goes through batched direct gets: no consumer is made for it. `protected` streams can neither
 be purged nor deleted from. Used of the server's interface: STREAM.CREATE, STREAM.UPDATE, STREAM.PURGE,
-STREAM.INFO, CONSUMER.CREATE, CONSUMER.INFO and DIRECT.GET; permissions need no more.
+STREAM.MSG.DELETE, STREAM.INFO, CONSUMER.CREATE, CONSUMER.INFO and DIRECT.GET; permissions need no more.
 """
 
 import json
@@ -35,6 +35,7 @@ _WRONG_LAST_SEQUENCE = {10071, 10164}
 _STORE_FAILED = 10077
 _NAME_IN_USE = 10058
 _NOT_FOUND = {10059, 10014}
+_NO_SUCH_MESSAGE = ("no message found", "stream store EOF")
 
 Json = dict[str, object]
 
@@ -85,6 +86,18 @@ class NatsStreams:
     async def cancel(self, stream: Stream, subject: str) -> None:
         """Purge a subject; see `ports.Streams`."""
         await call(self._connection, f"STREAM.PURGE.{stream.name}", {"filter": subject})
+
+    async def delete(self, stream: Stream, sequence: int) -> None:
+        """Delete one message; see `ports.Streams`."""
+        try:
+            await call(
+                self._connection,
+                f"STREAM.MSG.DELETE.{stream.name}",
+                {"seq": sequence, "no_erase": True},
+            )
+        except ServerRefusal as error:
+            if error.number not in _NOT_FOUND and error.text not in _NO_SUCH_MESSAGE:
+                raise
 
     async def last(self, stream: Stream, subject: str) -> StoredMessage | None:
         """Give the newest message; see `ports.Streams`."""

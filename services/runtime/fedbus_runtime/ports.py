@@ -75,6 +75,9 @@ class Streams(Protocol):
     async def cancel(self, stream: Stream, subject: str) -> None:
         """Take back what is scheduled (or kept) on a subject."""
 
+    async def delete(self, stream: Stream, sequence: int) -> None:
+        """Delete one message; one that is gone already is no error. Raises `BusRefused` where protected."""
+
     async def last(self, stream: Stream, subject: str) -> StoredMessage | None:
         """Give the newest message of a subject; wildcards are allowed."""
 

@@ -2,21 +2,23 @@
 
 import asyncio
 from collections import Counter
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Sequence
 
 from fastapi import APIRouter, Depends
 from fedbus_runtime.errors import Away
 from fedbus_schemas import keys, subjects
-from fedbus_schemas.ids import ProjectId
+from fedbus_schemas.ids import ProjectId, SessionId
 from fedbus_schemas.refusals import RefusalCode
 from fedbus_schemas.streams import EVENTS, REGISTRY
-from fedbus_schemas.views import HealthView, ServerState, ServersView, StatusView
+from fedbus_schemas.views import HealthView, ServerState, ServersView, StatusView, StuckView
 
 from fedbus_api.problems import Problem
+from fedbus_api.projection import SessionDocument
 from fedbus_api.routes.parameters import Project, authorize
 from fedbus_api.wiring import Api, Parts
 
 SERVER_WAIT_S = 2.0
+STUCK_MAX = 100
 
 router = APIRouter(tags=["status"])
 
@@ -31,12 +33,15 @@ async def status(api: Parts, project: Project = "default") -> StatusView:
     clients = await api.people.clients(project)
     known = [one.online for one in clients if one.online is not None]
     models = await api.ports.streams.subjects(REGISTRY, subjects.model_record(project))
+    letters = await api.dead_letters.count(project)
     return StatusView(
         project=project,
         sessions=dict(sorted(Counter(one.phase.value for one in documents).items())),
         clients=len(clients),
         clients_online=sum(known) if known or not clients else None,
         models_uploaded=len(models),
+        dead_letters=letters,
+        stuck=await _stuck(api, documents) if letters else {},
         servers=servers,
     )
 
@@ -55,6 +60,15 @@ async def readyz(api: Parts) -> HealthView:
         detail = ", ".join(f"{name}: {why}" for name, why in sorted(missing.items()))
         raise Problem(RefusalCode.RETRY_LATER, detail)
     return HealthView()
+
+
+async def _stuck(api: Api, documents: Sequence[SessionDocument]) -> dict[SessionId, StuckView]:
+    found: dict[SessionId, StuckView] = {}
+    for document in documents:
+        view = await api.dead_letters.stuck(document)
+        if view is not None and len(found) < STUCK_MAX:
+            found[document.session] = view
+    return found
 
 
 async def _servers(api: Api, project: ProjectId) -> ServersView:

@@ -1,0 +1,74 @@
+"""Dead letters: what nobody could handle."""
+
+from typing import Annotated
+
+from fastapi import APIRouter, Path, Query, Request
+from fedbus_schemas.refusals import RefusalCode
+from fedbus_schemas.views import DeadLetterView, LetterOutcomeView, Page
+
+from fedbus_api.dead_letters import Filter
+from fedbus_api.problems import Problem
+from fedbus_api.routes.parameters import PAGE_DEFAULT, Cursor, Limit, OfSession, Project
+from fedbus_api.wiring import Parts
+
+Sequence = Annotated[int, Path(ge=1, description="The letter's number (`sequence`).")]
+OfStream = Annotated[
+    str | None,
+    Query(pattern="^[A-Z]{1,32}$", description="Only what was in this stream.", examples=["WORK"]),
+]
+OfCode = Annotated[
+    str | None, Query(max_length=64, description="Only with this code.", examples=["unreadable"])
+]
+By = Annotated[
+    str | None,
+    Query(max_length=128, description="Who does this, for the notes; none = the caller's address."),
+]
+
+router = APIRouter(prefix="/v1/dead-letters", tags=["dead letters"])
+
+
+@router.get("", summary="List the dead letters")
+async def dead_letters(
+    api: Parts,
+    project: Project = "default",
+    stream: OfStream = None,
+    session: OfSession = None,
+    code: OfCode = None,
+    limit: Limit = PAGE_DEFAULT,
+    cursor: Cursor = None,
+) -> Page[DeadLetterView]:
+    """List the messages that nobody could handle, the last first, with the reason of each."""
+    if cursor is not None and not (cursor.isdecimal() and int(cursor) > 0):
+        raise Problem(RefusalCode.INVALID, "query.cursor: it names nothing in this list")
+    below = int(cursor) if cursor is not None else None
+    return await api.dead_letters.list(project, Filter(stream, session, code), below, limit)
+
+
+@router.get("/{sequence}", summary="Show a dead letter")
+async def show(api: Parts, sequence: Sequence, project: Project = "default") -> DeadLetterView:
+    """Show a dead letter with its content."""
+    return await api.dead_letters.one(project, sequence)
+
+
+@router.post("/{sequence}/retry", summary="Deliver a dead letter again")
+async def retry(
+    api: Parts, request: Request, sequence: Sequence, project: Project = "default", by: By = None
+) -> LetterOutcomeView:
+    """Have it delivered again, after its cause was mended. Asked twice, it is delivered once.
+
+    Inputs and work items are put back into their queue. For a log entry its effects are performed again,
+    an update is counted again.
+    """
+    return await api.dead_letters.retry(project, sequence, by or _caller(request))
+
+
+@router.delete("/{sequence}", summary="Drop a dead letter")
+async def drop(
+    api: Parts, request: Request, sequence: Sequence, project: Project = "default", by: By = None
+) -> LetterOutcomeView:
+    """Delete it for good. Who dropped what is kept in the notes for 30 days."""
+    return await api.dead_letters.drop(project, sequence, by or _caller(request))
+
+
+def _caller(request: Request) -> str:
+    return request.client.host if request.client is not None else ""
