@@ -14,7 +14,7 @@ from fedbus_schemas.tasks import ModelToFetch
 from fedbus import _threads
 from fedbus._asking import OPEN_SOON, Asker
 from fedbus._blobs import Blobs
-from fedbus._store import Models
+from fedbus._models import Incoming, Models
 from fedbus.errors import BadModel, StoreAway, refused
 
 log = logging.getLogger("fedbus")
@@ -23,11 +23,14 @@ log = logging.getLogger("fedbus")
 class Fetcher:
     """Fetches models for one job at a time."""
 
-    def __init__(self, asker: Asker, blobs: Blobs, models: Models, *, bytes_max: int) -> None:
+    def __init__(
+        self, asker: Asker, blobs: Blobs, models: Models, *, bytes_max: int, patience_s: float
+    ) -> None:
         self._asker = asker
         self._blobs = blobs
         self._models = models
         self._bytes_max = bytes_max
+        self._patience_s = patience_s
 
     async def fetch(
         self,
@@ -48,16 +51,32 @@ class Fetcher:
             return _inline(model.inline, model)
         blob = request.blob
         data = await _threads.run(lambda: self._models.find(blob), "fedbus-cache")
-        if data is None:
-            data = fetched = await self._download(request, until, stop, trace_id)
-            await _threads.run(lambda: self._models.add(blob, fetched), "fedbus-cache")
+        if data is not None:
+            return data
+        incoming = await _threads.run(lambda: self._models.incoming(blob), "fedbus-cache")
+        try:
+            data = await self._download(request, incoming, until, stop, trace_id)
+            await _threads.run(lambda: self._keep(blob, data, incoming), "fedbus-cache")
+        finally:
+            incoming.close()
         return data
 
     async def _download(
-        self, request: GrantRequest, until: float, stop: Callable[[], bool], trace_id: str
+        self,
+        request: GrantRequest,
+        incoming: Incoming,
+        until: float,
+        stop: Callable[[], bool],
+        trace_id: str,
     ) -> bytes | bytearray:
+        """Fetch what is missing, with a new grant after each break; what came before it counts.
+
+        While bytes come, the time is not over: `until` is when to give up without any.
+        """
+        loop = asyncio.get_running_loop()
         pauses = self._asker.pauses()
-        while True:
+        while not incoming.is_right():
+            before = incoming.place
             answer = await self._asker.insist(
                 "grant", request, until=until, trace_id=trace_id, passing=OPEN_SOON
             )
@@ -66,13 +85,25 @@ class Fetcher:
             try:
                 if answer.grant is None:
                     raise StoreAway("the answer to a grant request holds no grant")
-                get = partial(self._blobs.get, answer.grant, request.blob)
+                get = partial(self._blobs.get, answer.grant, incoming)
                 return await _threads.Stoppable(stop).run(get)
             except StoreAway as error:
-                if stop() or asyncio.get_running_loop().time() >= until:
+                if incoming.place > before:
+                    pauses = self._asker.pauses()
+                    until = max(until, loop.time() + self._patience_s)
+                if stop() or loop.time() >= until:
                     raise
-                log.warning("model %s…: %s; trying again", request.blob.digest[:12], error)
+                done = f"{incoming.place} of {incoming.size} bytes"
+                log.warning(
+                    "model %s…: %s; going on after %s", request.blob.digest[:12], error, done
+                )
             await asyncio.sleep(next(pauses))
+        return incoming.data
+
+    def _keep(self, blob: BlobRef, data: bytes | bytearray, incoming: Incoming) -> None:
+        incoming.close(synced=True)
+        path = incoming.path if incoming.is_right() else None
+        self._models.add(blob, data, path)
 
 
 def _inline(text: str, blob: BlobRef) -> bytes:

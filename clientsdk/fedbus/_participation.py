@@ -17,10 +17,13 @@ from fedbus_schemas.updates import ValidationReport
 from fedbus import _backoff, _threads
 from fedbus._asking import OPEN_SOON, Asker, Line
 from fedbus._blobs import Blobs
+from fedbus._content import ContentGone
 from fedbus._fetching import Fetcher
 from fedbus._jobs import Jobs, Withdrawal
 from fedbus._keys import Keys
+from fedbus._link import Link
 from fedbus._mail import NotOurs, open_mail, read_live
+from fedbus._models import Models
 from fedbus._participant import (
     Action,
     Cancel,
@@ -35,8 +38,9 @@ from fedbus._participant import (
     ValidateJob,
 )
 from fedbus._sending import Sender
-from fedbus._store import Kept, KeptInFolder, KeptInMemory, Models
+from fedbus._store import Kept, KeptInFolder, KeptInMemory
 from fedbus._updates import Update, UpdateKey
+from fedbus._uploading import Uploader
 from fedbus._version import __version__
 from fedbus.errors import Away, BadOption, BusAway, FedbusError, NotPermitted, Refused, refused
 from fedbus.options import Options
@@ -74,12 +78,21 @@ class Participation:
             project=credentials.project,
             keys=keys,
             fetcher=Fetcher(
-                self._asker, self._blobs, _models(options), bytes_max=options.model_bytes_max
+                self._asker,
+                self._blobs,
+                _models(options, keys.device),
+                bytes_max=options.model_bytes_max,
+                patience_s=options.patience_s,
             ),
             kept=self._kept,
             patience_s=options.patience_s,
         )
-        self._sender = Sender(self._asker, self._blobs, self._kept)
+        self._sender = Sender(
+            self._asker,
+            Uploader(self._asker, self._blobs, _link(options, keys.device)),
+            self._kept,
+            patience_s=options.patience_s,
+        )
         self._participant = Participant(
             kept_max=options.kept_updates_max, validates=trainer.validate is not None
         )
@@ -254,7 +267,7 @@ class Participation:
         except Away as error:
             log.warning("%s: %s", key, error)
             outcome = partial(self._participant.on_unsent, key)
-        except OSError as error:
+        except (OSError, ContentGone) as error:
             gone = Refusal(code=RefusalCode.BLOB_MISSING, detail=f"the kept file: {error}")
             outcome = partial(self._participant.on_refused, key, gone)
         else:
@@ -300,9 +313,15 @@ def _kept(options: Options, device: str) -> Kept:
         raise BadOption(f"state_dir {options.state_dir} cannot be used: {error}") from error
 
 
-def _models(options: Options) -> Models:
+def _link(options: Options, device: str) -> Link:
+    return Link(
+        None if options.state_dir is None else Path(options.state_dir) / device / "link.json"
+    )
+
+
+def _models(options: Options, device: str) -> Models:
     try:
         folder = None if options.cache_dir is None else Path(options.cache_dir)
-        return Models(folder, options.cached_models_max)
+        return Models(folder, options.cached_models_max, options.cache_bytes_max, device)
     except OSError as error:
         raise BadOption(f"cache_dir {options.cache_dir} cannot be used: {error}") from error

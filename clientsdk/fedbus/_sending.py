@@ -3,14 +3,13 @@
 import asyncio
 import logging
 
-from fedbus_schemas.asks import GrantRequest
 from fedbus_schemas.refusals import Refusal, RefusalCode
 
-from fedbus import _threads
 from fedbus._asking import OPEN_SOON, PASSING, Asker
-from fedbus._blobs import Blobs
+from fedbus._content import Content
 from fedbus._store import Kept
 from fedbus._updates import Update
+from fedbus._uploading import Upload, Uploader
 from fedbus.errors import BusAway, StoreAway
 
 log = logging.getLogger("fedbus")
@@ -19,10 +18,11 @@ log = logging.getLogger("fedbus")
 class Sender:
     """Uploads and submits updates."""
 
-    def __init__(self, asker: Asker, blobs: Blobs, kept: Kept) -> None:
+    def __init__(self, asker: Asker, uploader: Uploader, kept: Kept, *, patience_s: float) -> None:
         self._asker = asker
-        self._blobs = blobs
+        self._uploader = uploader
         self._kept = kept
+        self._patience_s = patience_s
 
     async def send(
         self, update: Update, *, stored: bool, until: float, trace_id: str
@@ -30,15 +30,23 @@ class Sender:
         """Send until a server keeps the update (None) or refuses it for good.
 
         What was `stored` before has its file in the object store and is only submitted again.
+        While the upload gets on, the time is not over: `until` is when to give up without progress.
 
-        Raises `Away` when the time is over, and `OSError` when the kept file is gone.
+        Raises `Away` when the time is over, `OSError` or `ContentGone` when the kept file is gone.
         """
         loop = asyncio.get_running_loop()
         pauses = self._asker.pauses()
+        upload: Upload | None = None
         while True:
+            if upload is None and not stored and not update.rides_along:
+                upload = Upload(update, self._content(update), until, trace_id)
+            before = 0 if upload is None else upload.place
             try:
-                refusal = await self._once(update, stored, until, trace_id)
+                refusal = await self._once(update, upload, until, trace_id)
             except StoreAway as error:
+                if upload is not None and upload.place > before:
+                    pauses = self._asker.pauses()
+                    upload.until = until = max(until, loop.time() + self._patience_s)
                 if loop.time() >= until:
                     raise
                 log.warning("%s: %s; trying again", update.key, error)
@@ -46,14 +54,14 @@ class Sender:
                 missing = refusal is not None and refusal.code is RefusalCode.BLOB_MISSING
                 if not missing or loop.time() >= until:
                     return refusal
-                stored = False
+                stored, upload = False, None
             await asyncio.sleep(next(pauses))
 
     async def _once(
-        self, update: Update, stored: bool, until: float, trace_id: str
+        self, update: Update, upload: Upload | None, until: float, trace_id: str
     ) -> Refusal | None:
-        if not update.rides_along and not stored:
-            refusal = await self._upload(update, until, trace_id)
+        if upload is not None:
+            refusal = await self._uploader.upload(upload)
             if refusal is not None:
                 return refusal
         answer = await self._asker.insist(
@@ -67,29 +75,5 @@ class Sender:
             raise BusAway("the servers could not take the update in the time there was")
         return answer.refusal
 
-    async def _upload(self, update: Update, until: float, trace_id: str) -> Refusal | None:
-        request = GrantRequest(
-            purpose="upload",
-            session=update.key.session,
-            round=update.key.round,
-            attempt=update.key.attempt,
-            blob=update.blob,
-        )
-        answer = await self._asker.insist(
-            "grant", request, until=until, trace_id=trace_id, passing=OPEN_SOON
-        )
-        if answer.refusal is not None:
-            if answer.refusal.code in PASSING:
-                raise BusAway("the servers gave no grant in the time there was")
-            return answer.refusal
-        grant = answer.grant
-        if grant is None:
-            raise StoreAway("the answer to a grant request holds no grant")
-        if not grant.exists:
-            await _threads.Stoppable().run(
-                lambda stop: self._blobs.put(grant, self._file(update), stop)
-            )
-        return None
-
-    def _file(self, update: Update) -> bytes:
+    def _content(self, update: Update) -> Content:
         return self._kept.file(update) if update.file is None else update.file

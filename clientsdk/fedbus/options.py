@@ -35,6 +35,8 @@ class Options:
     """Updates that may wait for a receipt; with more, the next training waits."""
     cached_models_max: int = 4
     """Models in `cache_dir`; the one used longest ago goes first."""
+    cache_bytes_max: int = 4 * 1024**3
+    """Bytes of the models in `cache_dir`. One unfinished download may lie there besides."""
     model_bytes_max: int = 8 * 1024**3
     """A task with a larger model is not taken."""
 
@@ -47,7 +49,8 @@ class Options:
     store_timeout_s: float = 30.0
     """How long the object store may be silent in a transfer."""
     patience_s: float = 60.0
-    """How long, at least, a transfer or report is tried again; a task's deadline may add to it."""
+    """How long, at least, a transfer or report is tried again without getting on; a task's deadline may
+    add to it."""
     backoff_min_s: float = 0.1
     """The first pause before something is tried again; it doubles, with jitter."""
     backoff_max_s: float = 10.0
@@ -64,6 +67,7 @@ class Options:
                 raise BadOption(f"{name} must be the path of a folder, or None")
         _between("kept_updates_max", self.kept_updates_max, 1, PENDING_MAX)
         _between("cached_models_max", self.cached_models_max, 1, 1000)
+        _between("cache_bytes_max", self.cache_bytes_max, 0, 2**50)
         _between("model_bytes_max", self.model_bytes_max, 1, 2**50)
         for name in ("ask_timeout_s", "connect_timeout_s", "store_timeout_s", "resync_s"):
             _between(name, getattr(self, name), 0.05, 86_400)

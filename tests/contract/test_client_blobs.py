@@ -11,6 +11,7 @@ from typing import Literal
 import pytest
 import urllib3
 from fedbus._blobs import Blobs
+from fedbus._models import Incoming
 from fedbus.errors import StoreAway
 from fedbus_runtime.ports import SignedUrl
 from fedbus_runtime.s3_grants import S3Grants
@@ -75,7 +76,7 @@ def test_what_was_stored_once_is_fetched_again(store: Server, size: int) -> None
     blobs.put(put, data, never)
     blobs.put(put, data, never)  # it is there already: fine
     get = grant(grants.download(key, now(), LIFETIME_S), "GET")
-    assert blobs.get(get, ref, never) == data
+    assert blobs.get(get, Incoming(ref), never) == data
     blobs.close()
 
 
@@ -88,5 +89,5 @@ def test_the_store_itself_refuses_another_body(store: Server) -> None:
         blobs.put(put, bytes(1000), never)
     get = grant(grants.download("demo/updates/x", now(), LIFETIME_S), "GET")
     with pytest.raises(StoreAway, match="answered 404"):
-        blobs.get(get, ref, never)
+        blobs.get(get, Incoming(ref), never)
     blobs.close()

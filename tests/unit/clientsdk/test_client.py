@@ -24,6 +24,7 @@ from fedbus import (
     _tensorfile,
 )
 from fedbus._blobs import Blobs
+from fedbus._content import Content, chunks
 from fedbus_schemas.asks import (
     Answer,
     Grant,
@@ -361,9 +362,9 @@ class Store:
         self.fail()
         return bytearray(self.blobs[grant.url])
 
-    def put(self, grant: Grant, data: bytes, stop: Any) -> None:
+    def put(self, grant: Grant, data: Content, stop: Any) -> None:
         self.fail()
-        self.blobs[grant.url] = bytes(data)
+        self.blobs[grant.url] = b"".join(chunks(data))
 
     def fail(self) -> None:
         if self.failures:

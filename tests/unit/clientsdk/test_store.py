@@ -1,4 +1,4 @@
-"""Kept updates and models: whole or not there."""
+"""Kept updates: whole or not there."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 from fedbus import _updates
-from fedbus._store import KeptInFolder, KeptInMemory, Models
+from fedbus._content import digest_of
+from fedbus._store import KeptInFolder, KeptInMemory
 from fedbus._updates import Update
 from fedbus_schemas.updates import Timings
 
@@ -32,7 +33,7 @@ def test_a_kept_update_is_there_after_a_restart(tmp_path: Path, world: Any, apar
     again = KeptInFolder(tmp_path, 4)
     assert again.load() == [light]
     if apart:
-        assert again.file(light) == world.model_file(1)
+        assert digest_of(again.file(light)) == light.blob.digest
     again.drop(one.key)
     assert list((tmp_path / "updates").iterdir()) == []
     again.drop(one.key)
@@ -69,25 +70,3 @@ def test_in_memory_the_update_carries_its_file(world: Any) -> None:
     kept.drop(one.key)
     with pytest.raises(OSError, match="no file"):
         kept.file(one)
-
-
-def test_the_last_model_is_remembered(world: Any) -> None:
-    models = Models(None, 1)
-    data = world.model_file()
-    assert models.find(world.blob(data)) is None
-    models.add(world.blob(data), data)
-    assert models.find(world.blob(data)) is data
-    assert models.find(world.blob(b"other")) is None
-
-
-def test_models_in_a_folder_are_checked_and_few(tmp_path: Path, world: Any) -> None:
-    files = [world.model_file(number) for number in range(3)]
-    models = Models(tmp_path, 2)
-    for data in files:
-        models.add(world.blob(data), data)
-    again = Models(tmp_path, 2)
-    assert again.find(world.blob(files[0])) is None
-    assert again.find(world.blob(files[2])) == files[2]
-    path = tmp_path / f"{world.blob(files[1]).digest}.safetensors"
-    path.write_bytes(bytes(len(files[1])))
-    assert again.find(world.blob(files[1])) is None
