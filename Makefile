@@ -33,8 +33,8 @@ down: $(READY)  ## stop it
 test: $(READY)  ## every test but the long chaos runs
 	@$(BIN)/python -m pytest -q
 
-chaos: $(READY)  ## the long tests that kill processes
-	@$(BIN)/python -m pytest -q -m long
+chaos: $(READY)  ## every test that kills processes, also the long ones
+	@$(BIN)/python -m pytest -q -m "chaos or long"
 
 bench: $(READY)  ## how fast updates are folded; benchmarks/ has more, each says how to run it
 	@$(BIN)/python benchmarks/fold.py

@@ -13,6 +13,8 @@ TINY = {"w": np.zeros(16, np.float32), "b": np.zeros(4, np.float32)}
 """Rides inside messages."""
 LARGE = {"w": np.zeros((500, 400), np.float32), "b": np.zeros(400, np.float32)}
 """800 KB, so it goes through the object store."""
+HUGE = {"w": np.zeros((2_000, 1_000), np.float32), "b": np.zeros(1_000, np.float32)}
+"""8 MB: making the new model takes long enough to be caught at it."""
 
 
 class Gate:

@@ -1,4 +1,4 @@
-"""Chaos runs on a stack of each module's own: what is killed there disturbs nobody else."""
+"""Chaos runs on a stack of their own. Whatever is killed there is started again, so it serves them all."""
 
 from collections.abc import Iterator
 
@@ -21,7 +21,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
             terminalreporter.write_line(line)
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def own_stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalStack]:
     place = tmp_path_factory.mktemp("chaos") / "stack"
     with LocalStack(place, controllers=2, combiners=2) as running:
@@ -30,7 +30,7 @@ def own_stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LocalStack]:
 
 @pytest.fixture
 def stack(own_stack: LocalStack) -> Iterator[LocalStack]:
-    """The module's stack, healthy before and after each test."""
+    """The stack, healthy before and after each test."""
     own_stack.wait_healthy()
     yield own_stack
     own_stack.wait_healthy()

@@ -32,18 +32,26 @@ class Played:
 
 
 async def play(
-    fed: Federation, fault: Fault, model: Json, *, first: Before | None = None
+    fed: Federation,
+    fault: Fault,
+    model: Json,
+    *,
+    closing: bool = False,
+    through: bool = False,
+    first: Before | None = None,
+    **settings: Json,
 ) -> Played:
     """Run a session; strike when half of the clients have answered in a round, then let the others answer.
 
-    `first` is run in the middle of the round before, in the same way.
+    With `closing`, strike when that round closes instead; with `through`, the fault is mended only when the
+    session has ended. `first` is run in the middle of the round before.
     """
     half = len(fed.sites) // 2
     held = fed.names[half:]
     fed.gate.close(held, HURT_IN)
     if first is not None:
         fed.gate.close(held, HURT_IN - 1)
-    session = await fed.start(model, rounds=ROUNDS)
+    session = await fed.start(model, rounds=ROUNDS, **settings)
     story = fed.stories[session]
     if first is not None:
         before = HURT_IN - 1
@@ -52,9 +60,14 @@ async def play(
         fed.gate.open()
         fed.gate.close(held, HURT_IN)
     await story.until(lambda: len(story.stored(HURT_IN)) >= half, f"half of round {HURT_IN}")
+    if closing:
+        fed.gate.open()
+        await story.until(lambda: story.of_round("round.closing.v1", HURT_IN), "the round closes")
     struck_s = time.time()
     async with fault(fed.stack):
         fed.gate.open()
+        if through:
+            await story.until(lambda: story.end, f"{session} ends meanwhile", ENDS_WITHIN_S)
     await story.until(lambda: story.end, f"{session} ends", ENDS_WITHIN_S)
     last = await fed.ended(session)
     await fed.assert_sound(session)
@@ -68,14 +81,18 @@ async def assert_harmless(
     fault: Fault,
     *,
     model: Json = TINY,
-    first: Callable[[Federation], Awaitable[None]] | None = None,
+    clients: int = CLIENTS,
+    closing: bool = False,
+    through: bool = False,
+    first: Before | None = None,
+    **settings: Json,
 ) -> None:
     """Play a session in peace, then the same with the fault: the same model must come out."""
-    async with federation(stack, CLIENTS) as fed:
-        calm = await play(fed, nothing, model)
-        prepare = None if first is None else lambda: first(fed)
-        hurt = await play(fed, fault, model, first=prepare)
-        added = hurt.seconds - calm.seconds
-        MEASURED.append(f"{added:+6.2f} s  {name}")
-        assert [one["counted"] for one in await fed.rounds(hurt.session)] == [CLIENTS] * ROUNDS
+    async with federation(stack, clients) as fed:
+        calm = await play(fed, nothing, model, closing=closing, **settings)
+        hurt = await play(
+            fed, fault, model, closing=closing, through=through, first=first, **settings
+        )
+        MEASURED.append(f"{hurt.seconds - calm.seconds:+6.2f} s  {name}")
+        assert [one["counted"] for one in await fed.rounds(hurt.session)] == [clients] * ROUNDS
         assert hurt.model == calm.model

@@ -98,9 +98,17 @@ async def test_the_others_reach_the_target_without_a_killed_client(
             await says(running, f"training {HELD}")
             await kill(running)
             fed.gate.open()
-            await fed.ended(session)
+            fed.gate.close(fed.names[:-1], HELD + 1)
+            await story.until(lambda: story.of_round("round.completed.v1", HELD), "it completes")
             assert len(story.stored(HELD)) == 3
-        assert await counted(fed, session) == [3, 3, 3]
+        async with process(
+            fed, tmp_path, 0
+        ) as again:  # it comes back into the round that is open now
+            await says(again, f"training {HELD + 1}")
+            fed.gate.open()
+            await fed.ended(session)
+        _, in_held, _ = await counted(fed, session)
+        assert in_held == 3
 
 
 async def test_a_client_that_died_after_training_sends_what_it_kept(

@@ -14,7 +14,7 @@ from tests.chaos.faults import (
     redis_restored,
 )
 from tests.chaos.plays import assert_harmless
-from tests.stacks import Federation, Json, federation
+from tests.stacks import Json, federation
 from tests.trainers import LARGE, TINY
 
 long = pytest.mark.long
@@ -45,7 +45,7 @@ async def test_a_hurt_server_changes_nothing(
 async def test_a_stale_copy_of_redis_changes_nothing(stack: LocalStack, tmp_path: Path) -> None:
     copy = tmp_path / "redis"
 
-    async def first(_: Federation) -> None:
+    async def first() -> None:
         await copy_redis(stack, copy)
 
     await assert_harmless(stack, "redis restored stale", redis_restored(copy), first=first)
@@ -68,3 +68,10 @@ async def test_clients_that_redis_forgot_are_asked_after_their_next_heartbeat(
         await fed.ended(session)
         assert [one["cohort"] for one in await fed.rounds(session)] == [4] * 4
         await fed.assert_sound(session)
+
+
+@pytest.mark.long
+async def test_partials_that_redis_forgot_are_made_again(stack: LocalStack) -> None:
+    await assert_harmless(
+        stack, "FLUSHALL, batches", redis_flushed, model=LARGE, clients=24, batch_size=4
+    )

@@ -6,7 +6,7 @@ from fedbus_local.stack import LocalStack
 from tests.chaos.faults import killed, stopped
 from tests.chaos.plays import assert_harmless
 from tests.stacks import Json
-from tests.trainers import LARGE, TINY
+from tests.trainers import HUGE, LARGE, TINY
 
 long = pytest.mark.long
 CONTROLLERS = ("controller-1", "controller-2")
@@ -41,3 +41,35 @@ async def test_sigkill_changes_nothing(
 )
 async def test_a_process_that_slept_changes_nothing(stack: LocalStack, name: str) -> None:
     await assert_harmless(stack, f"SIGSTOP {name}", stopped(name))
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param("controller-1", marks=long),
+        pytest.param("controller-2", marks=long),
+        pytest.param("combiner-1"),
+        pytest.param("combiner-2", marks=long),
+    ],
+)
+async def test_the_others_go_on_without_a_process_that_sleeps(stack: LocalStack, name: str) -> None:
+    what = f"SIGSTOP {name}, woken after the end"
+    await assert_harmless(stack, what, stopped(name), through=True)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("names", [CONTROLLERS, COMBINERS], ids=["controllers", "combiners"])
+async def test_sigkill_while_the_model_is_made_changes_nothing(
+    stack: LocalStack, names: tuple[str, ...]
+) -> None:
+    what = f"SIGKILL {' '.join(names)}, closing"
+    await assert_harmless(stack, what, killed(*names), model=HUGE, closing=True)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("name", COMBINERS)
+async def test_sigkill_while_batches_are_folded_changes_nothing(
+    stack: LocalStack, name: str
+) -> None:
+    what = f"SIGKILL {name}, batches"
+    await assert_harmless(stack, what, killed(name), model=LARGE, clients=24, batch_size=4)
