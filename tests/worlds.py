@@ -14,6 +14,7 @@ from fedbus_runtime.memory_records import (
     MemoryPresence,
     MemoryRedis,
     MemoryRoundRecords,
+    MemoryTransfers,
 )
 from fedbus_runtime.nats_bus import NatsBus
 from fedbus_runtime.nats_connection import NatsOptions
@@ -27,6 +28,7 @@ from fedbus_runtime.ports import (
     RoundRecords,
     StoredMessage,
     Streams,
+    Transfers,
     Wire,
 )
 from fedbus_runtime.redis_records import (
@@ -34,6 +36,7 @@ from fedbus_runtime.redis_records import (
     RedisDocuments,
     RedisPresence,
     RedisRoundRecords,
+    RedisTransfers,
 )
 from fedbus_runtime.s3_blobs import S3Blobs
 from fedbus_runtime.s3_grants import S3Grants
@@ -82,6 +85,7 @@ class RecordsWorld:
     rounds: RoundRecords
     presence: Presence
     documents: Documents
+    transfers: Transfers
     flush: Callable[[], Awaitable[None]]
     kill: Callable[[], Awaitable[None]]
     start: Callable[[], Awaitable[None]]
@@ -160,6 +164,7 @@ async def records_world(server: Server | None) -> AsyncIterator[RecordsWorld]:
             rounds=MemoryRoundRecords(redis),
             presence=MemoryPresence(redis),
             documents=MemoryDocuments(redis),
+            transfers=MemoryTransfers(redis),
             flush=flush_memory,
             kill=kill_memory,
             start=start_memory,
@@ -182,6 +187,7 @@ async def records_world(server: Server | None) -> AsyncIterator[RecordsWorld]:
             rounds=RedisRoundRecords(connection),
             presence=RedisPresence(connection),
             documents=RedisDocuments(connection),
+            transfers=RedisTransfers(connection),
             flush=flush,
             kill=kill,
             start=start,

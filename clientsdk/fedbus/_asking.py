@@ -79,6 +79,11 @@ class Asker:
                         if last.refusal is None or last.refusal.code not in passing:
                             return last
                         log.debug("%s: %s; asking again", verb, last.refusal.code)
+                        hint_s = last.refusal.retry_after_s
+                        if hint_s is not None:
+                            longest_s = self._options.backoff_max_s
+                            await asyncio.sleep(_backoff.around(min(hint_s, longest_s)))
+                            continue
                     await asyncio.sleep(next(pauses))
         except TimeoutError as error:
             if last is not None:

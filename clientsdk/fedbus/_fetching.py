@@ -24,13 +24,22 @@ class Fetcher:
     """Fetches models for one job at a time."""
 
     def __init__(
-        self, asker: Asker, blobs: Blobs, models: Models, *, bytes_max: int, patience_s: float
+        self,
+        asker: Asker,
+        blobs: Blobs,
+        models: Models,
+        *,
+        bytes_max: int,
+        patience_s: float,
+        done: Callable[[BlobRef], None] = lambda _: None,
     ) -> None:
+        """`done` is called when a download is over, however it went."""
         self._asker = asker
         self._blobs = blobs
         self._models = models
         self._bytes_max = bytes_max
         self._patience_s = patience_s
+        self._done = done
 
     async def fetch(
         self,
@@ -58,6 +67,7 @@ class Fetcher:
             data = await self._download(request, incoming, until, stop, trace_id)
             await _threads.run(lambda: self._keep(blob, data, incoming), "fedbus-cache")
         finally:
+            self._done(blob)
             incoming.close()
         return data
 

@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import TypeVar, assert_never
 
 from fedbus_schemas import signing
-from fedbus_schemas.asks import Beat, Hello, Sync, Welcome
+from fedbus_schemas.asks import Beat, Hello, Sync, TransferDone, Welcome
 from fedbus_schemas.credentials import Credentials
+from fedbus_schemas.models import BlobRef
 from fedbus_schemas.refusals import Refusal, RefusalCode
 from fedbus_schemas.tasks import Mail, SignedMail
 from fedbus_schemas.updates import ValidationReport
@@ -83,6 +84,7 @@ class Participation:
                 _models(options, keys.device),
                 bytes_max=options.model_bytes_max,
                 patience_s=options.patience_s,
+                done=self._release,
             ),
             kept=self._kept,
             patience_s=options.patience_s,
@@ -288,6 +290,16 @@ class Participation:
             return
         if answer.refusal is not None:
             log.warning("%s: validation refused: %s", report.session, answer.refusal.code)
+
+    def _release(self, blob: BlobRef) -> None:
+        self._spawn(self._say_done(blob))
+
+    async def _say_done(self, blob: BlobRef) -> None:
+        """Let others transfer; unsaid, the servers know it after a while."""
+        try:
+            await self._line.ask("done", TransferDone(blob=blob.digest).to_bytes())
+        except (BusAway, NotPermitted) as error:
+            log.debug("done: %s", error)
 
     def _forget(self, key: UpdateKey) -> None:
         sending = self._sending.pop(key, None)

@@ -23,7 +23,7 @@ from fedbus_schemas.refusals import Refusal
 from fedbus_schemas.tasks import Receipt, SignedMail
 from fedbus_schemas.wire import Message
 
-VERBS = ("hello", "beat", "sync", "grant", "pieces", "submit", "report")
+VERBS = ("hello", "beat", "sync", "grant", "pieces", "submit", "report", "done")
 PENDING_MAX = 64
 
 
@@ -124,6 +124,12 @@ class PiecesGrant(Message):
 
     grants: tuple[Grant, ...] = ()
     stored: Annotated[int, Field(ge=0)] | None = None
+
+
+class TransferDone(Message):
+    """The blob has been fetched, or will not be: somebody else may go ahead."""
+
+    blob: Sha256
 
 
 class Stored(Message):

@@ -5,6 +5,9 @@ under the same code.
 """
 
 from enum import StrEnum
+from typing import Annotated
+
+from pydantic import Field
 
 from fedbus_schemas.ids import RoundNumber, SessionId
 from fedbus_schemas.wire import Message
@@ -76,7 +79,7 @@ MEANING: dict[RefusalCode, str] = {
     RefusalCode.DTYPE_MISMATCH: "A tensor's element type differs from the base model's.",
     RefusalCode.TENSOR_MISSING: "A tensor of the base model is missing from the update.",
     RefusalCode.TENSOR_UNKNOWN: "The update holds a tensor that the base model does not have.",
-    RefusalCode.RETRY_LATER: "A server is away for a moment; send the same message again.",
+    RefusalCode.RETRY_LATER: "A server is away for a moment, or there is too much under way; send the same message again.",
     RefusalCode.NOT_FOUND: "There is no such thing under this id.",
     RefusalCode.ALREADY_EXISTS: "Something else exists under this id.",
     RefusalCode.SESSION_ENDED: "The session has ended; start a new one from its model.",
@@ -89,10 +92,14 @@ MEANING: dict[RefusalCode, str] = {
 
 
 class Refusal(Message):
-    """A refused request: the code, and what exactly was wrong."""
+    """A refused request: the code, and what exactly was wrong.
+
+    `retry_after_s` goes with "retry later": about how long to wait before asking again.
+    """
 
     code: RefusalCode
     detail: str = ""
+    retry_after_s: Annotated[float, Field(ge=0)] | None = None
 
     @property
     def meaning(self) -> str:

@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 from fedbus_runtime.errors import RecordsAway
-from fedbus_runtime.ports import LiveRound, RoundKey
+from fedbus_runtime.ports import LiveRound, RoundKey, TransferLimits
 from fedbus_schemas.models import BlobRef
 from fedbus_schemas.work import PartialRecord
 
@@ -151,3 +151,53 @@ async def test_away_and_back_under_another_name(records: RecordsWorld) -> None:
     await records.start()
     assert (await records.rounds.count(key, {"a": 1}, 5)).stored == 1
     assert records.rounds.epoch() != epoch
+
+
+LIMITS = TransferLimits(transfers=2, bytes=100, lease=timedelta(seconds=30))
+
+
+async def test_so_many_transfers_at_once(records: RecordsWorld) -> None:
+    places, project = records.transfers, records.project
+    assert [await places.take(project, name, 10, LIMITS, NOW) for name in "abcdc"] == [
+        0,
+        0,
+        1,
+        2,
+        2,
+    ]
+    assert await places.take(project, "a", 10, LIMITS, NOW) == 0  # it has its place already
+    await places.release(project, "a")
+    await places.release(project, "a")
+    assert await places.take(project, "d", 10, LIMITS, NOW) == 0
+    assert await places.take(project, "c", 10, LIMITS, NOW) == 1
+    await places.release(project, "c")
+    assert await places.take(project, "e", 10, LIMITS, NOW) == 1
+    assert await places.take(f"{project}x", "e", 10, LIMITS, NOW) == 0
+
+
+async def test_so_many_bytes_at_once_but_one_transfer_always(records: RecordsWorld) -> None:
+    places, project = records.transfers, records.project
+    assert await places.take(project, "huge", 1_000, LIMITS, NOW) == 0
+    assert await places.take(project, "tiny", 1, LIMITS, NOW) == 1
+    await places.release(project, "huge")
+    assert await places.take(project, "tiny", 60, LIMITS, NOW) == 0
+    assert await places.take(project, "more", 41, LIMITS, NOW) == 1
+    assert await places.take(project, "more", 40, LIMITS, NOW) == 0
+
+
+async def test_a_place_is_free_again_when_its_lease_ends(records: RecordsWorld) -> None:
+    places, project = records.transfers, records.project
+    for name in "ab":
+        assert await places.take(project, name, 50, LIMITS, NOW) == 0
+    later = NOW + timedelta(seconds=20)
+    assert await places.take(project, "b", 50, LIMITS, later) == 0  # asks again, so it lives
+    assert await places.take(project, "c", 50, LIMITS, later) == 1
+    assert await places.take(project, "c", 50, LIMITS, NOW + LIMITS.lease) == 0
+    assert await places.take(project, "d", 50, LIMITS, later + LIMITS.lease) == 0
+
+
+async def test_places_are_unknown_while_the_server_is_away(records: RecordsWorld) -> None:
+    await records.kill()
+    with pytest.raises(RecordsAway):
+        await records.transfers.take(records.project, "a", 1, LIMITS, NOW)
+    await records.start()

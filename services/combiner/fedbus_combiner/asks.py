@@ -25,6 +25,7 @@ from fedbus_combiner.ingest import Ingest
 from fedbus_combiner.notes import Notes
 from fedbus_combiner.signal import Signal
 from fedbus_combiner.sync import Syncing
+from fedbus_combiner.transfers import Places
 
 BEAT_S = 10.0
 """How often a client says that it is there."""
@@ -44,7 +45,7 @@ class Asks:
         clock: Clock,
         notes: Notes,
         arrivals: Signal,
-        handlers: tuple[Ingest, Granting, Syncing],
+        handlers: tuple[Ingest, Granting, Syncing, Places],
     ) -> None:
         self._streams = streams
         self._registry = registry
@@ -52,13 +53,14 @@ class Asks:
         self._clock = clock
         self._notes = notes
         self._arrivals = arrivals
-        ingest, granting, syncing = handlers
+        ingest, granting, syncing, places = handlers
         self._verbs: dict[str, Handler] = {
             "beat": self._on_beat,
             "sync": syncing.sync,
-            "grant": granting.grant,
-            "pieces": granting.pieces,
-            "submit": ingest.submit,
+            "grant": places.for_grants(granting.grant),
+            "pieces": places.for_grants(granting.pieces),
+            "submit": places.for_submissions(ingest.submit),
+            "done": places.done,
             "report": self._on_report,
         }
 

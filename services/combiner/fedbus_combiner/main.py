@@ -23,6 +23,7 @@ from fedbus_combiner.signal import Signal
 from fedbus_combiner.summing import Summing
 from fedbus_combiner.sync import Syncing
 from fedbus_combiner.tally import Tallies
+from fedbus_combiner.transfers import Places
 from fedbus_combiner.updates import Updates
 from fedbus_combiner.work import Work
 
@@ -53,6 +54,7 @@ async def body(service: Service[CombinerSettings]) -> None:
             Ingest(ports.streams, rounds, log),
             Granting(log, ports.blobs, ports.grants, ports.clock),
             Syncing(ports.streams, log),
+            Places(ports.transfers, limits.of_transfers, ports.clock),
         ),
     )
     tallies = Tallies(ports.streams, ports.wire, ports.records, rounds)

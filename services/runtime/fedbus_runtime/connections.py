@@ -20,6 +20,7 @@ from fedbus_runtime.ports import (
     Presence,
     RoundRecords,
     Streams,
+    Transfers,
     Wire,
 )
 from fedbus_runtime.redis_records import (
@@ -27,6 +28,7 @@ from fedbus_runtime.redis_records import (
     RedisDocuments,
     RedisPresence,
     RedisRoundRecords,
+    RedisTransfers,
 )
 from fedbus_runtime.s3_blobs import S3Blobs
 from fedbus_runtime.s3_grants import S3Grants
@@ -63,6 +65,7 @@ class Connections:
     records: RoundRecords
     presence: Presence
     documents: Documents
+    transfers: Transfers
     clock: Clock
 
 
@@ -116,6 +119,7 @@ async def connect(
         records=RedisRoundRecords(records),
         presence=RedisPresence(records),
         documents=RedisDocuments(records),
+        transfers=RedisTransfers(records),
         clock=clock,
     )
     return Servers(bus=bus[0], redis=records, blobs=blobs, ports=ports)

@@ -15,6 +15,7 @@ from fedbus_runtime.memory_records import (
     MemoryPresence,
     MemoryRedis,
     MemoryRoundRecords,
+    MemoryTransfers,
 )
 from fedbus_runtime.memory_streams import MemoryServer, MemoryStreams
 from fedbus_runtime.memory_wire import Desks, MemoryWire
@@ -56,5 +57,6 @@ class MemoryWorld:
             records=MemoryRoundRecords(self.redis),
             presence=MemoryPresence(self.redis),
             documents=MemoryDocuments(self.redis),
+            transfers=MemoryTransfers(self.redis),
             clock=self.clock,
         )

@@ -9,7 +9,7 @@ from fedbus_schemas.ids import ClientId, ProjectId, SessionId
 from fedbus_schemas.work import PartialRecord
 
 from fedbus_runtime.errors import RecordsAway
-from fedbus_runtime.ports import LiveRound, RoundKey, Tally
+from fedbus_runtime.ports import LiveRound, RoundKey, Tally, TransferLimits
 
 _MILLISECOND = timedelta(milliseconds=1)
 
@@ -22,10 +22,21 @@ class _Attempt:
 
 
 @dataclass(slots=True)
+class _Places:
+    taken: dict[str, tuple[int, datetime]] = field(default_factory=dict)
+    waiting: dict[str, datetime] = field(default_factory=dict)
+
+    def drop_old(self, now: datetime) -> None:
+        self.taken = {name: place for name, place in self.taken.items() if place[1] > now}
+        self.waiting = {name: until for name, until in self.waiting.items() if until > now}
+
+
+@dataclass(slots=True)
 class _Content:
     rounds: dict[tuple[ProjectId, SessionId], LiveRound] = field(default_factory=dict)
     attempts: dict[RoundKey, _Attempt] = field(default_factory=dict)
     online: dict[ProjectId, dict[ClientId, datetime]] = field(default_factory=dict)
+    transfers: dict[ProjectId, _Places] = field(default_factory=dict)
     documents: dict[tuple[ProjectId, str, str], tuple[int, bytes]] = field(default_factory=dict)
 
 
@@ -133,6 +144,35 @@ class MemoryPresence:
         if online is None:
             return None
         return {client: at for client, at in online.items() if at > since - _MILLISECOND}
+
+
+class MemoryTransfers:
+    """`ports.Transfers` in memory."""
+
+    def __init__(self, redis: MemoryRedis) -> None:
+        self._redis = redis
+
+    async def take(
+        self, project: ProjectId, name: str, size: int, limits: TransferLimits, now: datetime
+    ) -> int:
+        """Take a place; see `ports.Transfers`."""
+        places = self._redis.demand().transfers.setdefault(project, _Places())
+        places.drop_old(now)
+        under_way = sum(each for each, _ in places.taken.values())
+        fits = len(places.taken) < limits.transfers and under_way + size <= limits.bytes
+        if name in places.taken or not places.taken or fits:
+            places.taken[name] = (size, now + limits.lease)
+            places.waiting.pop(name, None)
+            return 0
+        places.waiting[name] = now + limits.lease
+        return len(places.waiting)
+
+    async def release(self, project: ProjectId, name: str) -> None:
+        """Give a place back; see `ports.Transfers`."""
+        places = self._redis.demand().transfers.get(project)
+        if places is not None:
+            places.taken.pop(name, None)
+            places.waiting.pop(name, None)
 
 
 class MemoryDocuments:

@@ -5,7 +5,7 @@ Services get these as constructor arguments; nothing else of theirs touches a se
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Protocol
 
 from fedbus_schemas.ids import AttemptNumber, ClientId, ProjectId, RoundNumber, SessionId, Sha256
@@ -250,6 +250,33 @@ class Presence(Protocol):
 
     async def online(self, project: ProjectId, since: datetime) -> dict[ClientId, datetime] | None:
         """Give the clients heard of since then. None means: records were lost, nothing is known yet."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TransferLimits:
+    """How much may be under way in a project at once, and how long a transfer counts at most."""
+
+    transfers: int
+    bytes: int
+    lease: timedelta
+
+
+class Transfers(Protocol):
+    """Places for transfers to and from the object store, shared by all combiners.
+
+    A place is a lease: one whose client died is free again when it ends. Raises `RecordsAway`.
+    """
+
+    async def take(
+        self, project: ProjectId, name: str, size: int, limits: TransferLimits, now: datetime
+    ) -> int:
+        """Take a place, or keep the one that `name` has; 0 = taken, else how many wait for one.
+
+        A single transfer may be larger than what is allowed in all.
+        """
+
+    async def release(self, project: ProjectId, name: str) -> None:
+        """Give a place back; a second time changes nothing."""
 
 
 class Documents(Protocol):

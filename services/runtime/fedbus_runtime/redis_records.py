@@ -10,6 +10,9 @@ Keys, each after `fl:<project>:`, with `<attempt>` for `<session>:<round>:<attem
 | `partials:<attempt>` | hash | blob digest → record (JSON) | `put_partial` | 2 days |
 | `online` | sorted set | client, scored by milliseconds | `seen`, only forward | 1 day |
 | `online:known` | string | the marker: heartbeats were kept since | `seen` | 1 day |
+| `transfers` | sorted set | client and blob, scored by the lease's end in milliseconds | `take` | 1 hour |
+| `transfers:bytes` | hash | client and blob → size | `take` | 1 hour |
+| `transfers:waiting` | sorted set | who was turned away, scored as above | `take` | 1 hour |
 | `doc:<kind>:<name>` | hash | `number`, `data` | `put`, newer number wins | 30 days |
 
 The lifetimes start anew with each write and are only a net: `forget` drops what is over.
@@ -17,7 +20,8 @@ The lifetimes start anew with each write and are only a net: `forget` drops what
 Nothing here is the truth. A flushed server answers "nothing known" (None, empty), and its caller rebuilds from
 the streams. A stale copy is safe because every write is a union or goes forward only: counting all of
 UPDATES again adds what the copy lacks, a newer state replaces an older one, and clients that a
-stale copy calls absent are back with their next heartbeat. A batch that `count` handed out and whose fold
+stale copy calls absent are back with their next heartbeat. Places for transfers that are forgotten let more
+transfers run at once for a moment. A batch that `count` handed out and whose fold
 item got lost is folded by the finish item.
 """
 
@@ -37,7 +41,7 @@ from redis.commands.core import AsyncScript
 from redis.exceptions import RedisError
 
 from fedbus_runtime.errors import RecordsAway
-from fedbus_runtime.ports import LiveRound, RoundKey, Tally
+from fedbus_runtime.ports import LiveRound, RoundKey, Tally, TransferLimits
 
 CONNECT_TIMEOUT_S = 1.0
 ANSWER_TIMEOUT_S = 2.0
@@ -49,6 +53,7 @@ UPDATES_PER_CALL_MAX = 1000
 ROUND_LIFETIME = timedelta(days=7)
 ATTEMPT_LIFETIME = timedelta(days=2)
 ONLINE_LIFETIME = timedelta(days=1)
+TRANSFERS_LIFETIME = timedelta(hours=1)
 DOCUMENT_LIFETIME = timedelta(days=30)
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -99,6 +104,43 @@ if redis.call('EXISTS', KEYS[2]) == 0 then return false end
 return redis.call('ZRANGEBYSCORE', KEYS[1], ARGV[1], '+inf', 'WITHSCORES')
 """
 
+# KEYS: taken, bytes, waiting. ARGV: now, lease's end, name, size, transfers at most, bytes at most, lifetime.
+_TAKE = """
+for _, name in ipairs(redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', ARGV[1])) do
+  redis.call('HDEL', KEYS[2], name)
+end
+redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', ARGV[1])
+redis.call('ZREMRANGEBYSCORE', KEYS[3], '-inf', ARGV[1])
+local count = redis.call('ZCARD', KEYS[1])
+local size = tonumber(ARGV[4])
+local under_way = 0
+for _, each in ipairs(redis.call('HVALS', KEYS[2])) do
+  under_way = under_way + tonumber(each)
+end
+local fits = count < tonumber(ARGV[5]) and under_way + size <= tonumber(ARGV[6])
+local waiting = 0
+if redis.call('ZSCORE', KEYS[1], ARGV[3]) or count == 0 or fits then
+  redis.call('ZADD', KEYS[1], ARGV[2], ARGV[3])
+  redis.call('HSET', KEYS[2], ARGV[3], ARGV[4])
+  redis.call('ZREM', KEYS[3], ARGV[3])
+else
+  redis.call('ZADD', KEYS[3], ARGV[2], ARGV[3])
+  waiting = redis.call('ZCARD', KEYS[3])
+end
+for _, key in ipairs(KEYS) do
+  redis.call('EXPIRE', key, ARGV[7])
+end
+return waiting
+"""
+
+# KEYS: taken, bytes, waiting. ARGV: name.
+_RELEASE = """
+redis.call('ZREM', KEYS[1], ARGV[1])
+redis.call('HDEL', KEYS[2], ARGV[1])
+redis.call('ZREM', KEYS[3], ARGV[1])
+return 1
+"""
+
 Argument = str | bytes | int
 
 
@@ -125,6 +167,8 @@ class RedisConnection:
         self.count = self._redis.register_script(_COUNT)
         self.seen = self._redis.register_script(_SEEN)
         self.online = self._redis.register_script(_ONLINE)
+        self.take = self._redis.register_script(_TAKE)
+        self.release = self._redis.register_script(_RELEASE)
 
     async def command(self, *arguments: Argument) -> object:
         """Run one command. Raises `RecordsAway`."""
@@ -270,6 +314,29 @@ class RedisPresence:
         }
 
 
+class RedisTransfers:
+    """`ports.Transfers` in Redis."""
+
+    def __init__(self, connection: RedisConnection) -> None:
+        self._connection = connection
+
+    async def take(
+        self, project: ProjectId, name: str, size: int, limits: TransferLimits, now: datetime
+    ) -> int:
+        """Take a place; see `ports.Transfers`."""
+        answer = await self._connection.run(
+            self._connection.take,
+            _transfers(project),
+            *(str(_milliseconds(now)), str(_milliseconds(now + limits.lease)), name, size),
+            *(limits.transfers, limits.bytes, _seconds(TRANSFERS_LIFETIME)),
+        )
+        return _number(answer)
+
+    async def release(self, project: ProjectId, name: str) -> None:
+        """Give a place back; see `ports.Transfers`."""
+        await self._connection.run(self._connection.release, _transfers(project), name)
+
+
 class RedisDocuments:
     """`ports.Documents` in Redis."""
 
@@ -300,6 +367,10 @@ def _attempt(kind: str, key: RoundKey) -> str:
 
 def _online(project: ProjectId) -> list[str]:
     return [f"fl:{project}:online", f"fl:{project}:online:known"]
+
+
+def _transfers(project: ProjectId) -> list[str]:
+    return [f"fl:{project}:transfers{part}" for part in ("", ":bytes", ":waiting")]
 
 
 def _document(project: ProjectId, kind: str, name: str) -> str:

@@ -1,0 +1,162 @@
+"""Places for transfers: who gets one, who is told to come again, and when a place is free."""
+
+from datetime import timedelta
+
+import pytest
+from fedbus_combiner.transfers import RETRY_AFTER_MAX_S, TURN_S, Places
+from fedbus_runtime.errors import RecordsAway, StoreAway
+from fedbus_runtime.memory_clock import ManualClock
+from fedbus_runtime.memory_records import MemoryRedis, MemoryTransfers
+from fedbus_runtime.ports import TransferLimits
+from fedbus_schemas.asks import (
+    Answer,
+    Grant,
+    GrantRequest,
+    PiecesGrant,
+    PiecesRequest,
+    TransferDone,
+)
+from fedbus_schemas.models import BlobRef
+from fedbus_schemas.refusals import Refusal, RefusalCode
+from fedbus_schemas.registry import ClientRecord
+from fedbus_schemas.updates import Manifest, Submission
+
+P = "p"
+
+
+class World:
+    def __init__(self, transfers: int = 1) -> None:
+        self.clock = ManualClock()
+        self.redis = MemoryRedis()
+        limits = TransferLimits(transfers=transfers, bytes=1000, lease=timedelta(seconds=30))
+        self.places = Places(MemoryTransfers(self.redis), limits, self.clock)
+        self.answer = granted()
+        self.asked = 0
+        self.grant = self.places.for_grants(self.handle)
+        self.submit = self.places.for_submissions(self.handle)
+
+    async def handle(self, project: str, sender: ClientRecord, data: bytes) -> Answer:
+        self.asked += 1
+        return self.answer
+
+    def client(self, letter: str) -> ClientRecord:
+        return ClientRecord(
+            device="U" + letter.upper() * 55,
+            client="c" + letter * 16,
+            name=letter,
+            key="k" * 43,
+            since=self.clock.now(),
+        )
+
+    async def ask(self, letter: str, digest: str = "1" * 64) -> Answer:
+        request = GrantRequest(
+            purpose="upload", session="s-1", round=1, blob=BlobRef(digest=digest, size=10)
+        )
+        return await self.grant(P, self.client(letter), request.to_bytes())
+
+
+def granted(*, exists: bool = False) -> Answer:
+    expires = ManualClock().now()
+    return Answer(grant=Grant(method="PUT", url="http://s", expires=expires, exists=exists))
+
+
+def code(answer: Answer) -> RefusalCode | None:
+    return answer.refusal.code if answer.refusal else None
+
+
+async def test_who_finds_no_place_is_told_when_to_come_again() -> None:
+    world = World()
+    assert code(await world.ask("a")) is None
+    assert code(await world.ask("a")) is None, "it has its place"
+    hints = []
+    for letter in "bcdefghijklmnopqrstuvwxyz":
+        answer = await world.ask(letter)
+        assert answer.refusal is not None
+        assert answer.refusal.code is RefusalCode.RETRY_LATER
+        assert answer.refusal.retry_after_s is not None
+        hints.append(answer.refusal.retry_after_s)
+    assert hints == sorted(hints), "the more wait, the longer"
+    assert (hints[0], hints[-1]) == (2 * TURN_S, RETRY_AFTER_MAX_S)
+    assert world.asked == 2, "what is refused costs the object store nothing"
+
+
+async def test_a_submission_and_a_done_give_the_place_back() -> None:
+    world = World()
+    await world.ask("a")
+    assert code(await world.ask("b")) is RefusalCode.RETRY_LATER
+    manifest = Manifest(
+        project=P,
+        session="s-1",
+        round=1,
+        attempt=1,
+        client="c" + "a" * 16,
+        base="0" * 64,
+        update=BlobRef(digest="1" * 64, size=10),
+        weight=1,
+    )
+    submission = Submission(manifest=manifest.model_dump_json(), key="k" * 43, signature="s" * 86)
+    await world.submit(P, world.client("a"), submission.to_bytes())
+    assert code(await world.ask("b")) is None
+    done = TransferDone(blob="1" * 64).to_bytes()
+    await world.places.done(P, world.client("c"), done)  # not the one who has it
+    assert code(await world.ask("a")) is RefusalCode.RETRY_LATER
+    await world.places.done(P, world.client("b"), done)
+    assert code(await world.ask("a")) is None
+    assert code(await world.places.done(P, world.client("b"), b"?")) is RefusalCode.UNREADABLE
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        granted(exists=True),
+        Answer(refusal=Refusal(code=RefusalCode.NOT_IN_COHORT)),
+        Answer(pieces=PiecesGrant(stored=5)),
+    ],
+)
+async def test_what_moves_nothing_takes_no_place(answer: Answer) -> None:
+    world = World()
+    world.answer = answer
+    assert await world.ask("a") == answer
+    world.answer = granted()
+    assert code(await world.ask("b")) is None
+
+
+async def test_a_dead_client_frees_its_place_and_a_question_needs_none() -> None:
+    world = World()
+    await world.ask("a")
+    question = PiecesRequest(
+        session="s-1",
+        round=1,
+        attempt=1,
+        blob=BlobRef(digest="2" * 64, size=10),
+        pieces=(),
+    )
+    assert code(await world.grant(P, world.client("b"), question.to_bytes())) is None
+    assert code(await world.grant(P, world.client("b"), b"?")) is None, (
+        "its handler says what is wrong"
+    )
+    assert code(await world.ask("b")) is RefusalCode.RETRY_LATER
+    world.clock.advance(30)
+    assert code(await world.ask("b")) is None
+
+
+async def test_no_grants_while_redis_is_away() -> None:
+    world = World()
+    world.redis.away = True
+    with pytest.raises(RecordsAway):
+        await world.ask("a")
+
+
+async def test_a_store_that_is_away_holds_the_place_no_longer_than_the_lease() -> None:
+    world = World()
+
+    async def away(project: str, sender: ClientRecord, data: bytes) -> Answer:
+        raise StoreAway("503")
+
+    world.grant = world.places.for_grants(away)
+    with pytest.raises(StoreAway):
+        await world.ask("a")
+    world.grant = world.places.for_grants(world.handle)
+    assert code(await world.ask("b")) is RefusalCode.RETRY_LATER
+    world.clock.advance(30)
+    assert code(await world.ask("b")) is None
