@@ -20,7 +20,7 @@ from dataclasses import dataclass, field
 
 HOST = "127.0.0.1"
 BUFFER_BYTES = 64 * 1024
-"""Small, so that what a client could send is soon on the link and counted."""
+"""Small, so that little is lost with a cut that was counted but did not arrive, or the other way round."""
 LOOK_S = 0.005
 
 
@@ -118,7 +118,8 @@ async def fault_proxy(server_port: int, port: int = 0) -> AsyncIterator[Link]:
     """Listen on a port before a server's; both on the loopback."""
     listener = socket.socket()
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, BUFFER_BYTES)
+    for buffer in (socket.SO_RCVBUF, socket.SO_SNDBUF):
+        listener.setsockopt(socket.SOL_SOCKET, buffer, BUFFER_BYTES)
     listener.bind((HOST, port))
     listener.listen(128)
     listener.settimeout(0)

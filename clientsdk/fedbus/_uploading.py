@@ -4,8 +4,9 @@ import asyncio
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 
-from fedbus_schemas.asks import Answer, GrantRequest, PiecesRequest
+from fedbus_schemas.asks import Answer, Grant, GrantRequest, PiecesRequest
 from fedbus_schemas.pieces import PIECES_ASKED_MAX, Piece, piece_bytes_max, piece_bytes_min
 from fedbus_schemas.refusals import Refusal
 
@@ -64,13 +65,7 @@ class Uploader:
         if grant is None:
             raise StoreAway("the answer to a grant request holds no grant")
         if not grant.exists:
-            try:
-                await _threads.Stoppable().run(
-                    lambda stop: self._blobs.put(grant, upload.content, stop)
-                )
-            except LinkBroke:
-                self._link.broke(blob.size)
-                raise
+            await self._put(grant, upload.content)
         return None
 
     async def _in_pieces(self, upload: Upload) -> Refusal | None:
@@ -113,16 +108,17 @@ class Uploader:
             if loop.time() - asked > GRANT_AGE_MAX_S:
                 return None
             part = _content.part_of(upload.content, piece.start, piece.size)
-            try:
-                await _threads.Stoppable().run(
-                    lambda stop, grant=grant, part=part: self._blobs.put(grant, part, stop)  # type: ignore[misc]  # mypy infers no lambda with defaults
-                )
-            except LinkBroke:
-                self._link.broke(piece.size)
-                raise
+            await self._put(grant, part)
             self._link.carried()
             upload.place = piece.start + piece.size
         return None
+
+    async def _put(self, grant: Grant, content: Content) -> None:
+        try:
+            await _threads.Stoppable().run(partial(self._blobs.put, grant, content))
+        except LinkBroke:
+            self._link.broke(_content.size_of(content))
+            raise
 
     def _cut(self, upload: Upload) -> list[Piece]:
         size, place = upload.update.blob.size, upload.place
