@@ -340,6 +340,16 @@ def test_a_result_that_comes_after_the_deadline_is_the_last_word() -> None:
     assert isinstance(completed, RoundCompleted)
 
 
+def test_after_the_deadline_fired_a_servers_clock_that_goes_back_opens_nothing_again() -> None:
+    world = RoundWorld("abc")
+    world.start(minimum=2)
+    world.store("ab")
+    world.deadline()
+    world.later(-10)
+    completed, _ = world.finish()
+    assert isinstance(completed, RoundCompleted)
+
+
 def test_enough_updates_that_came_while_closing_close_again_at_once() -> None:
     world = closing_world()
     world.store("d")

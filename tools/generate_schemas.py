@@ -1,0 +1,377 @@
+"""Writes JSON Schema for every message on the bus, and an AsyncAPI document of the subjects.
+
+`python tools/generate_schemas.py [--check]`. A test fails when the files differ from the code.
+"""
+
+import importlib
+import inspect
+import json
+import pkgutil
+import re
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+from typing import TypeAlias
+
+import fedbus_schemas
+from fedbus_schemas import envelope, subjects, updates
+from fedbus_schemas.asks import (
+    Answer,
+    Beat,
+    GrantRequest,
+    Hello,
+    PiecesRequest,
+    Sync,
+    TransferDone,
+)
+from fedbus_schemas.envelope import Entry, SignedHead
+from fedbus_schemas.events import EVENT_TYPES, Event
+from fedbus_schemas.inputs import ClientsChanged, DeadlineFired, TargetReached
+from fedbus_schemas.refusals import RefusalNote
+from fedbus_schemas.registry import ClientRecord, ModelRecord
+from fedbus_schemas.sessions import (
+    ExtendSession,
+    PauseSession,
+    ResumeSession,
+    StartSession,
+    StopSession,
+)
+from fedbus_schemas.streams import STREAMS
+from fedbus_schemas.tasks import SignedMail
+from fedbus_schemas.wire import Message
+from fedbus_schemas.work import FinishItem, FinishResult, FoldItem, RecountItem
+
+Json: TypeAlias = dict[str, object]
+
+TARGET = Path(__file__).parents[1] / "schemas/fedbus_schemas/generated"
+DIALECT = "https://json-schema.org/draft/2020-12/schema"
+LEFT_OUT = {"views"}
+"""Modules whose messages stand in openapi.json."""
+
+
+@dataclass(frozen=True, slots=True)
+class Channel:
+    """A subject, who sends to it, who hears it, and what is sent. With an `answer` it is a request."""
+
+    address: str
+    by: str
+    to: str
+    messages: tuple[type[Message], ...]
+    text: str
+    answer: type[Message] | None = None
+
+
+P, S, D, C, R, A = "{project}", "{session}", "{device}", "{client}", "{round}", "{attempt}"
+COMMANDS = (StartSession, PauseSession, ResumeSession, StopSession, ExtendSession)
+
+CHANNELS = {
+    "log": Channel(
+        subjects.event(P, S),
+        "controller",
+        "controller",
+        (Entry,),
+        "A session's log. Appended with compare-and-set by controllers only.",
+    ),
+    "live-log": Channel(
+        subjects.live_event(P, S), "bus", "api", (Entry,), "What the log republishes."
+    ),
+    "command": Channel(
+        subjects.command(P, S), "api", "controller", COMMANDS, "An operator's command."
+    ),
+    "result": Channel(
+        subjects.result(P, S), "combiner", "controller", (FinishResult,), "What a finish found."
+    ),
+    "deadline": Channel(
+        subjects.deadline(P, S), "bus", "controller", (DeadlineFired,), "A deadline that fired."
+    ),
+    "schedule": Channel(
+        subjects.schedule(P, S),
+        "controller",
+        "bus",
+        (DeadlineFired,),
+        "A session's one pending deadline. No consumer's filter covers it.",
+    ),
+    "notice": Channel(
+        subjects.notice(P, S),
+        "combiner",
+        "controller",
+        (TargetReached, ClientsChanged),
+        "A request to look at a session now; the session `any` stands for all that wait.",
+        answer=Message,
+    ),
+    "work": Channel(
+        subjects.work(P, S, "{kind}"),
+        "controller",
+        "combiner",
+        (FoldItem, FinishItem, RecountItem),
+        "Work for the combiners.",
+    ),
+    "head": Channel(
+        subjects.head(P, S, "{number}"),
+        "controller",
+        "auditor",
+        (SignedHead,),
+        "A signed head of a session's log.",
+    ),
+    "mailbox": Channel(
+        subjects.mail(P, D, S),
+        "controller",
+        "bus",
+        (SignedMail,),
+        "A client's mailbox for one session.",
+    ),
+    "task": Channel(
+        subjects.task(P, D, S), "bus", "client", (SignedMail,), "A client's mail, live."
+    ),
+    "update": Channel(
+        subjects.update(P, S, R, C, A),
+        "combiner",
+        "combiner",
+        (updates.StoredUpdate,),
+        "One client's one update for one attempt; the bus refuses a second one.",
+    ),
+    "hello": Channel(
+        subjects.ask(P, D, "hello"), "client", "combiner", (Hello,), "Who I am.", Answer
+    ),
+    "beat": Channel(
+        subjects.ask(P, D, "beat"), "client", "combiner", (Beat,), "I am here.", Answer
+    ),
+    "sync": Channel(
+        subjects.ask(P, D, "sync"),
+        "client",
+        "combiner",
+        (Sync,),
+        "What is open for me, and what became of my updates?",
+        Answer,
+    ),
+    "grant": Channel(
+        subjects.ask(P, D, "grant"),
+        "client",
+        "combiner",
+        (GrantRequest,),
+        "May I fetch or upload this blob?",
+        Answer,
+    ),
+    "pieces": Channel(
+        subjects.ask(P, D, "pieces"),
+        "client",
+        "combiner",
+        (PiecesRequest,),
+        "May I upload these pieces of an update?",
+        Answer,
+    ),
+    "submit": Channel(
+        subjects.ask(P, D, "submit"),
+        "client",
+        "combiner",
+        (updates.Submission,),
+        "Here is my update.",
+        Answer,
+    ),
+    "report": Channel(
+        subjects.ask(P, D, "report"),
+        "client",
+        "combiner",
+        (updates.ValidationReport,),
+        "What I measured of a model.",
+        Answer,
+    ),
+    "done": Channel(
+        subjects.ask(P, D, "done"),
+        "client",
+        "combiner",
+        (TransferDone,),
+        "My transfer is over.",
+        Answer,
+    ),
+    "refusal": Channel(
+        subjects.refusal_note(P, D, "{verb}.{code}"),
+        "combiner",
+        "api",
+        (RefusalNote,),
+        "A client's request was refused.",
+    ),
+    "validation": Channel(
+        subjects.validation(P, C, S, R),
+        "combiner",
+        "api",
+        (updates.ValidationReport,),
+        "A client's validation of the model that a round made.",
+    ),
+    "client": Channel(
+        subjects.client_record(P, D),
+        "combiner",
+        "controller",
+        (ClientRecord,),
+        "Who a pseudonym is; can be erased.",
+    ),
+    "model": Channel(
+        subjects.model_record(P, "{digest}"),
+        "api",
+        "api",
+        (ModelRecord,),
+        "A model that somebody uploaded.",
+    ),
+}
+
+
+def main() -> int:
+    """Write the files and remove old ones, or with --check say whether they are up to date."""
+    files = documents()
+    there = {path.name for path in TARGET.glob("*.schema.json")}
+    if "--check" in sys.argv[1:]:
+        same = all(
+            (TARGET / name).exists() and (TARGET / name).read_text() == text
+            for name, text in files.items()
+        )
+        return 0 if same and there <= files.keys() else 1
+    for name in there - files.keys():
+        (TARGET / name).unlink()
+    for name, text in files.items():
+        (TARGET / name).write_text(text)
+    return 0
+
+
+def documents() -> dict[str, str]:
+    """Give every file by its name."""
+    files = {file_name(kind): _text(schema(kind)) for kind in messages()}
+    return files | {"asyncapi.json": _text(asyncapi())}
+
+
+def messages() -> list[type[Message]]:
+    """Give every message of the bus, from all modules of the package, by name."""
+    found = {
+        kind
+        for module in _modules()
+        for _, kind in inspect.getmembers(module, inspect.isclass)
+        if issubclass(kind, Message) and kind.__module__ == module.__name__
+    }
+    return sorted(found - {Message, Event}, key=lambda kind: kind.__name__)
+
+
+def file_name(kind: type[Message]) -> str:
+    """Name a message's schema: an event by its type, anything else by its class."""
+    return f"{_name(kind)}.schema.json"
+
+
+def schema(kind: type[Message]) -> Json:
+    """Make a message's JSON Schema; what a reader takes, so unknown fields are allowed.
+
+    A field with one possible value (`kind`) must be there: it is what tells messages apart.
+    """
+    made = kind.model_json_schema()
+    for each in (made, *made.get("$defs", {}).values()):
+        fixed = [name for name, one in each.get("properties", {}).items() if "const" in one]
+        if fixed:
+            each["required"] = sorted({*each.get("required", []), *fixed})
+    return {"$schema": DIALECT, "$id": f"urn:fl:{_name(kind)}"} | made
+
+
+def asyncapi() -> Json:
+    """Make the AsyncAPI 3 document."""
+    sent = {kind for channel in CHANNELS.values() for kind in _kinds(channel)}
+    return {
+        "asyncapi": "3.0.0",
+        "info": {
+            "title": "fedbus on NATS",
+            "version": "1",
+            "description": "Every subject, what is sent to it and by whom. Events of the log are "
+            "CloudEvents 1.0 inside of entries.",
+        },
+        "defaultContentType": "application/json",
+        "channels": {name: _channel(channel) for name, channel in CHANNELS.items()},
+        "operations": dict(_operations()),
+        "components": {
+            "messages": {
+                kind.__name__: _message(kind) for kind in sorted(sent, key=lambda one: one.__name__)
+            }
+        },
+    }
+
+
+def stream_of(address: str) -> str | None:
+    """Name the stream that keeps what is sent to a subject."""
+    for stream in STREAMS:
+        if any(covers(pattern, address) for pattern in stream.subjects):
+            return stream.name
+    return None
+
+
+def covers(pattern: str, subject: str) -> bool:
+    """Say whether a subject with wildcards covers a subject, as NATS has it."""
+    wanted, given = pattern.split("."), subject.split(".")
+    for place, each in enumerate(wanted):
+        if each == ">":
+            return len(given) > place
+        if place >= len(given) or each not in ("*", given[place]):
+            return False
+    return len(wanted) == len(given)
+
+
+def _modules() -> Iterator[ModuleType]:
+    for found in pkgutil.iter_modules(fedbus_schemas.__path__):
+        if found.name not in LEFT_OUT:
+            yield importlib.import_module(f"fedbus_schemas.{found.name}")
+
+
+def _name(kind: type[Message]) -> str:
+    if issubclass(kind, Event):
+        return kind.TYPE
+    return re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "-", kind.__name__).lower()
+
+
+def _channel(channel: Channel) -> Json:
+    described: Json = {
+        "address": channel.address,
+        "description": channel.text,
+        "parameters": {name: {} for name in re.findall(r"{(\w+)}", channel.address)},
+        "messages": {
+            kind.__name__: {"$ref": f"#/components/messages/{kind.__name__}"}
+            for kind in channel.messages
+        },
+    }
+    stream = stream_of(channel.address)
+    return described | ({"x-stream": stream} if stream else {})
+
+
+def _operations() -> Iterator[tuple[str, Json]]:
+    for name, channel in CHANNELS.items():
+        operation: Json = {
+            "action": "send",
+            "channel": {"$ref": f"#/channels/{name}"},
+            "summary": f"{channel.by} → {channel.to}: {channel.text}",
+        }
+        if channel.answer is not None:
+            operation["reply"] = {
+                "address": {"location": "$message.header#/reply"},
+                "messages": [{"$ref": f"#/components/messages/{channel.answer.__name__}"}],
+            }
+        yield name, operation
+
+
+def _kinds(channel: Channel) -> set[type[Message]]:
+    return {*channel.messages, *([channel.answer] if channel.answer else [])}
+
+
+def _message(kind: type[Message]) -> Json:
+    if kind is Message:
+        return {"name": "Message", "summary": "An empty object: it was seen to.", "payload": {}}
+    described: Json = {
+        "name": _name(kind),
+        "summary": (inspect.getdoc(kind) or "").partition("\n")[0],
+        "payload": {"$ref": f"./{file_name(kind)}"},
+    }
+    if kind is Entry:
+        described["x-events"] = sorted(EVENT_TYPES)
+        described["x-event-content-type"] = envelope.CONTENT_TYPE
+    return described
+
+
+def _text(document: Json) -> str:
+    return json.dumps(document, indent=2, ensure_ascii=False) + "\n"
+
+
+if __name__ == "__main__":
+    sys.exit(main())
