@@ -78,5 +78,5 @@ class ValidationReport(Message):
     session: SessionId
     round: RoundNumber
     model: Sha256
-    weight: Weight
+    weight: Annotated[int, Field(ge=0, lt=2**63)]
     metrics: Metrics
