@@ -151,7 +151,6 @@ class FailureReason(StrEnum):
 
     BELOW_MINIMUM = "below_minimum"
     NO_CLIENTS = "no_clients"
-    MODEL_MISSING = "model_missing"
 
 
 class RoundFailed(Event):

@@ -1,6 +1,6 @@
 """Where blobs lie in the bucket. The project is the first part of every key, the SHA-256 the last."""
 
-from fedbus_schemas.ids import ClientId, ProjectId, SessionId, Sha256
+from fedbus_schemas.ids import AttemptNumber, ClientId, ProjectId, RoundNumber, SessionId, Sha256
 
 
 def model(project: ProjectId, digest: Sha256) -> str:
@@ -37,6 +37,24 @@ def included_set(project: ProjectId, digest: Sha256) -> str:
     return f"{project}/sets/{digest}"
 
 
-def partial(project: ProjectId, session: SessionId, digest: Sha256) -> str:
+def partials(project: ProjectId, session: SessionId) -> str:
+    """Under what a session's partial sums lie."""
+    return f"{project}/partials/{session}/"
+
+
+def partial(
+    project: ProjectId,
+    session: SessionId,
+    round_number: RoundNumber,
+    attempt: AttemptNumber,
+    digest: Sha256,
+) -> str:
     """A partial sum: a cache that may be deleted at any time."""
-    return f"{project}/partials/{session}/{digest}"
+    return f"{partials(project, session)}{round_number}.{attempt}/{digest}"
+
+
+def round_of_partial(key: str) -> int:
+    """Give the round of a partial sum; 0 when the key is none of ours."""
+    place = key.split("/")[-2]
+    number = place.partition(".")[0]
+    return int(number) if number.isdecimal() else 0

@@ -44,14 +44,15 @@ class RefusalCode(StrEnum):
     TENSOR_UNKNOWN = "tensor_unknown"
     # Try again: nothing is wrong with what was sent.
     RETRY_LATER = "retry_later"
+    # The one who asks may not have it.
+    BLOB_NOT_GRANTED = "blob_not_granted"
+    UNAUTHORIZED = "unauthorized"
     # What an operator asked for.
     NOT_FOUND = "not_found"
     ALREADY_EXISTS = "already_exists"
     SESSION_ENDED = "session_ended"
     NOT_POSSIBLE_NOW = "not_possible_now"
     INVALID = "invalid"
-    BLOB_NOT_GRANTED = "blob_not_granted"
-    UNAUTHORIZED = "unauthorized"
     FAULT = "fault"
 
 
