@@ -21,6 +21,11 @@ FILE_STORE_MAX = 64 * 1024**3
 MEMORY_STORE_MAX = 256 * 1024**2
 CORE_STREAMS_MAX = 64
 CORE_CONSUMERS_MAX = 512
+PING_INTERVAL = "10s"
+PINGS_LOST_MAX = 2
+"""A process that hangs is cut off after 20 to 30 s. Until then it gets its share of the clients' requests, and
+each of those is lost; the server's own default is about five minutes.
+"""
 ANSWERS_MAX = 4
 ANSWER_WITHIN = "2m"
 
@@ -58,6 +63,8 @@ listen: {_text(f"{listeners.host}:{listeners.port}")}
 http: "127.0.0.1:{listeners.monitor_port}"
 max_payload: {PAYLOAD_MAX}
 max_control_line: {CONTROL_LINE_MAX}
+ping_interval: "{PING_INTERVAL}"
+ping_max: {PINGS_LOST_MAX}
 logtime: false
 
 jetstream {{
