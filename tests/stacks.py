@@ -213,7 +213,7 @@ class Federation:
         body = {
             "model": uploaded["digest"],
             "minimum": len(self.sites),
-            "round_timeout_s": 60,
+            "round_timeout_s": 120,
             "seed": 7,
             **settings,
         }

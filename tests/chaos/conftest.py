@@ -7,11 +7,15 @@ from fedbus_local.stack import LocalStack
 
 from tests.chaos.plays import MEASURED
 
+TIMEOUT_S = 240
+"""A test plays two sessions, waits for processes to be started again, and may have to start the stack."""
+
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if "/tests/chaos/" in item.path.as_posix():
             item.add_marker(pytest.mark.chaos)
+            item.add_marker(pytest.mark.timeout(TIMEOUT_S))
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
