@@ -115,7 +115,8 @@ class Finishing:
                 round_.workers.add(partial.worker)
 
     async def _merge(self, round_: _Round, partial: PartialRecord) -> bool:
-        place = keys.partial(round_.key.project, round_.key.session, partial.blob.digest)
+        key = round_.key
+        place = keys.partial(key.project, key.session, key.round, key.attempt, partial.blob.digest)
         try:
             data = await self._blobs.get(place, partial.blob.size)
             await asyncio.to_thread(round_.total.merge, data)

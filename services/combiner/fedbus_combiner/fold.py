@@ -38,9 +38,7 @@ class Folding:
     async def fold(self, item: FoldItem) -> None:
         """Fold the batch unless the attempt is over already. Raises `Away`."""
         state = await self._log.newest(item.project, item.session)
-        if state is None or state.round is None:
-            return
-        if not state.round.is_attempt(item.round, item.attempt):
+        if state is None or state.round is None or not _is_open(state, item):
             return
         key = RoundKey(item.project, item.session, item.round, item.attempt)
         candidates = await self._updates.up_to(key, item.clients, ANY_SEQUENCE)
@@ -51,7 +49,11 @@ class Folding:
         for part in parts:
             digest.update(part)
         blob = BlobRef(digest=digest.hexdigest(), size=sum(memoryview(p).nbytes for p in parts))
-        await self._blobs.put(keys.partial(item.project, item.session, blob.digest), parts)
+        place = keys.partial(item.project, item.session, item.round, item.attempt, blob.digest)
+        await self._blobs.put(place, parts)
+        if not _is_open(await self._log.newest(item.project, item.session), item):
+            await self._blobs.delete([place])  # what is left behind now, nobody would delete
+            return
         partial = PartialRecord(
             clients=clients_of(folded.counted),
             refused=tuple(folded.refused),
@@ -59,3 +61,10 @@ class Folding:
             worker=self._instance,
         )
         await self._records.put_partial(key, partial)
+
+
+def _is_open(state: Session | None, item: FoldItem) -> bool:
+    """Whether the attempt that the item belongs to is not over."""
+    if state is None or state.round is None:
+        return False
+    return state.round.is_attempt(item.round, item.attempt)

@@ -38,7 +38,7 @@ async def body(service: Service[ControllerSettings]) -> None:
     open_sessions = OpenSessions(ports.streams, ports.wire, log)
     handlers = Handlers(log, ports.streams, candidates, open_sessions, ports.clock)
     mailing = Mailing(ports.streams, ports.blobs, registry, signer)
-    performer = Performer(log, ports.streams, ports.records, mailing, signer)
+    performer = Performer(log, ports.streams, ports.records, mailing, signer, ports.blobs)
     inputs = Inputs(ports.streams, handlers, performer)
     await open_sessions.read()
     service.supervise("sessions", open_sessions.follow(handlers.on_waiting))

@@ -4,6 +4,7 @@ nothing. Every effect says how things should be for the newest state, so doing i
 
 from typing import assert_never
 
+import structlog
 from fedbus_core.rounds.effects import (
     AskFinish,
     Effect,
@@ -18,11 +19,11 @@ from fedbus_core.rounds.effects import (
 )
 from fedbus_core.rounds.log import read_entry
 from fedbus_core.rounds.state import Session
-from fedbus_runtime.errors import AlreadyStored, RecordsAway, Reject
+from fedbus_runtime.errors import AlreadyStored, RecordsAway, Reject, StoreAway
 from fedbus_runtime.folded_log import FoldedLog
-from fedbus_runtime.ports import RoundKey, RoundRecords, StoredMessage, Streams
+from fedbus_runtime.ports import Blobs, RoundKey, RoundRecords, StoredMessage, Streams
 from fedbus_runtime.signing_keys import Signer
-from fedbus_schemas import signing, subjects
+from fedbus_schemas import keys, signing, subjects
 from fedbus_schemas.codec import digest
 from fedbus_schemas.envelope import Head, SignedHead
 from fedbus_schemas.ids import ProjectId, SessionId
@@ -30,6 +31,8 @@ from fedbus_schemas.refusals import RefusalCode
 from fedbus_schemas.streams import INBOX
 
 from fedbus_controller.mailing import Mailing
+
+_log = structlog.get_logger(__name__)
 
 
 class Performer:
@@ -42,12 +45,14 @@ class Performer:
         records: RoundRecords,
         mailing: Mailing,
         signer: Signer,
+        blobs: Blobs,
     ) -> None:
         self._fold = log
         self._streams = streams
         self._records = records
         self._mailing = mailing
         self._signer = signer
+        self._blobs = blobs
 
     async def on_entry(self, message: StoredMessage) -> None:
         """Perform what one stored entry asks for. Raises `Away`: then it is performed again later."""
@@ -106,9 +111,23 @@ class Performer:
                 await self._sign_head(state, effect)
             case Forget():
                 key = RoundKey(state.project, state.session, effect.round, effect.attempt)
+                await self._forget_partials(state, effect.round)
                 await self._records.forget(key)
             case _:
                 assert_never(effect)
+
+    async def _forget_partials(self, state: Session, number: int) -> None:
+        """Delete the partial sums of this round and of those before it, which may have left some.
+
+        They are a cache, so a store that is away holds nobody up: the next round's end deletes them.
+        """
+        if _makes_no_partials(state):
+            return
+        try:
+            kept = await self._blobs.list(keys.partials(state.project, state.session))
+            await self._blobs.delete([one for one in kept if keys.round_of_partial(one) <= number])
+        except StoreAway as away:
+            _log.warning("partials.kept", session=state.session, why=str(away))
 
     async def _keep_deadline(self, state: Session, effect: KeepDeadline) -> None:
         subject = subjects.schedule(state.project, state.session)
@@ -136,3 +155,9 @@ class Performer:
             await self._streams.append(subject, signed.to_bytes())
         except AlreadyStored:
             return
+
+
+def _makes_no_partials(state: Session) -> bool:
+    """Say whether a single batch holds everybody, so that nobody folds ahead of the finish."""
+    last = state.outcome
+    return last is not None and len(last.cohort) <= state.settings.batch_size

@@ -82,6 +82,9 @@ def effects(
     for event in events:
         if isinstance(event, RoundCompleted | RoundFailed):
             wanted.append(Forget(event.round, event.attempt))
+        elif isinstance(event, SessionStopped | SessionFailed) and state.outcome is not None:
+            given_up = Forget(state.outcome.number, state.outcome.attempt)
+            wanted += [given_up] if given_up not in wanted else []
     if any(isinstance(event, _HEAD_EVENTS) for event in events):
         wanted.append(SignHead(number, entry_digest))
     return tuple(wanted)
