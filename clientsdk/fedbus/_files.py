@@ -1,6 +1,7 @@
 """Files that appear whole or not at all: written beside, synced, then renamed."""
 
 import os
+from collections.abc import Iterable
 from pathlib import Path
 
 FOLDER_MODE = 0o700
@@ -10,9 +11,15 @@ NEW = ".new"
 
 def write(path: Path, data: bytes | bytearray) -> None:
     """Write a file. After a crash it is the old one or the new one."""
+    write_parts(path, [data])
+
+
+def write_parts(path: Path, parts: Iterable[bytes | bytearray | memoryview]) -> None:
+    """Write a file of these parts, one after another."""
     beside = path.with_name(path.name + NEW)
     with beside.open("wb") as file:
-        file.write(data)
+        for part in parts:
+            file.write(part)
         file.flush()
         os.fsync(file.fileno())
     move(beside, path)

@@ -18,7 +18,7 @@ from fedbus._blobs import Stopped
 from fedbus._fetching import Fetcher
 from fedbus._keys import Keys
 from fedbus._participant import TrainJob, ValidateJob
-from fedbus._store import Kept
+from fedbus._store import Kept, in_memory
 from fedbus._updates import Update
 from fedbus.errors import FedbusError
 from fedbus.trainer import Settings, Trainer
@@ -161,7 +161,7 @@ class Jobs:
             return self._kept.keep(update)
         except OSError as error:
             log.warning("%s: cannot keep the update in the state folder: %s", job.key, error)
-            return update
+            return in_memory(update)
 
     async def _validate(
         self, job: ValidateJob, place: str, withdrawal: Withdrawal

@@ -7,7 +7,7 @@ from fedbus_schemas.refusals import Refusal, RefusalCode
 
 from fedbus._asking import OPEN_SOON, PASSING, Asker
 from fedbus._content import Content
-from fedbus._store import Kept
+from fedbus._store import Kept, in_memory
 from fedbus._updates import Update
 from fedbus._uploading import Upload, Uploader
 from fedbus.errors import BusAway, StoreAway
@@ -76,4 +76,5 @@ class Sender:
         return answer.refusal
 
     def _content(self, update: Update) -> Content:
-        return self._kept.file(update) if update.file is None else update.file
+        made = in_memory(update)
+        return self._kept.file(update) if made.file is None else made.file

@@ -5,6 +5,7 @@ In a folder, an update's submission is written last, so a file without one is th
 
 import hashlib
 import logging
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Protocol
@@ -13,7 +14,9 @@ from fedbus_schemas.models import BlobRef
 
 from fedbus import _files
 from fedbus._content import Content, FilePart
+from fedbus._tensorfile import Buffer
 from fedbus._updates import Update, UpdateKey, reopen
+from fedbus.errors import BadResult
 
 log = logging.getLogger("fedbus")
 
@@ -44,8 +47,8 @@ class KeptInMemory:
         return []
 
     def keep(self, update: Update) -> Update:
-        """Give the update back as it is."""
-        return update
+        """Give the update back with its file in memory."""
+        return in_memory(update)
 
     def file(self, update: Update) -> Content:
         """Raise: an update here carries its file."""
@@ -83,12 +86,16 @@ class KeptInFolder:
         return updates
 
     def keep(self, update: Update) -> Update:
-        """Write the update; its file, if it rides apart, need not stay in memory then."""
+        """Write the update; its file, if it rides apart, need not stay in memory then.
+
+        Raises `OSError`, and `BadResult` when the arrays are not any more what they were.
+        """
         name = _name(update.key)
-        if update.file is not None:
-            _files.write(self._folder / f"{name}.safetensors", update.file)
+        if update.result is not None:
+            parts = update.result.parts()
+            _files.write_parts(self._folder / f"{name}.safetensors", _checked(parts, update.blob))
         _files.write(self._folder / f"{name}.json", update.submission)
-        return replace(update, file=None)
+        return replace(update, result=None)
 
     def file(self, update: Update) -> Content:
         """Give the update's file, unread."""
@@ -117,6 +124,22 @@ class KeptInFolder:
         except (OSError, ValueError):
             return None
         return update
+
+
+def in_memory(update: Update) -> Update:
+    """Give the update with its file made, if it rides apart."""
+    if update.result is None:
+        return update
+    return replace(update, file=update.result.joined(), result=None)
+
+
+def _checked(parts: Iterable[Buffer], blob: BlobRef) -> Iterator[Buffer]:
+    digest = hashlib.sha256()
+    for part in parts:
+        digest.update(part)
+        yield part
+    if digest.hexdigest() != blob.digest:
+        raise BadResult("the arrays of the result were changed while they were written")
 
 
 def _name(key: UpdateKey) -> str:

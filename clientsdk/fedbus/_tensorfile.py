@@ -7,7 +7,7 @@ names sorted, no metadata, no gaps, the header padded with spaces to a multiple 
 
 import json
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import NoReturn, TypeAlias
 
@@ -124,11 +124,17 @@ def write(tensors: Mapping[str, Array], dtypes: Mapping[str, str] | None = None)
     `dtypes` names the element types in the file where the arrays do not say them: only bfloat16,
     which is rounded to nearest, ties to even, from float32.
     """
+    return b"".join(parts(tensors, dtypes))
+
+
+def parts(
+    tensors: Mapping[str, Array], dtypes: Mapping[str, str] | None = None
+) -> Iterator[Buffer]:
+    """Yield what `write` joins: nothing as large as the file is made. Raises as `write` does."""
     named = {name: (dtypes or {}).get(name) or dtype_name(name, tensors[name]) for name in tensors}
-    fields = ((name, (named[name], tensor.shape)) for name, tensor in tensors.items())
-    return b"".join(
-        [header(fields), *(_raw(tensors[name], named[name]) for name in sorted(tensors))]
-    )
+    yield header((name, (named[name], tensor.shape)) for name, tensor in tensors.items())
+    for name in sorted(tensors):
+        yield _raw(tensors[name], named[name])
 
 
 def dtype_name(name: str, tensor: Array) -> str:

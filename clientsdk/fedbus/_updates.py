@@ -4,7 +4,7 @@ import base64
 import hashlib
 import math
 import operator
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,7 +17,7 @@ from fedbus_schemas.updates import Manifest, Submission, Timings
 from pydantic import ValidationError
 
 from fedbus import _tensorfile
-from fedbus._tensorfile import DTYPES, Array, Kind
+from fedbus._tensorfile import DTYPES, Array, Buffer, Kind
 from fedbus.errors import BadResult
 
 METRIC_NAME_MAX = 128
@@ -39,11 +39,27 @@ class UpdateKey:
         return f"{self.session} round {self.round}.{self.attempt}"
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Result:
+    """A train function's arrays: the file of an update before it is made."""
+
+    tensors: Mapping[str, Array]
+    dtypes: Mapping[str, str]
+
+    def parts(self) -> Iterator[Buffer]:
+        """Yield the file's bytes, the same each time unless the arrays are changed meanwhile."""
+        return _tensorfile.parts(self.tensors, self.dtypes)
+
+    def joined(self) -> bytes:
+        """Make the file in memory."""
+        return b"".join(self.parts())
+
+
 @dataclass(frozen=True, slots=True)
 class Update:
     """A finished update: the exact bytes to submit, and the file to upload if it does not ride along.
 
-    Made once. Whatever is sent again is these bytes.
+    Made once. Whatever is sent again is these bytes. `result` is there until the file is made.
     """
 
     key: UpdateKey
@@ -51,13 +67,14 @@ class Update:
     submission: bytes
     rides_along: bool
     file: bytes | None = None
+    result: Result | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Trained:
     """A train function's result, checked."""
 
-    file: bytes
+    result: Result
     weight: int
     metrics: dict[str, float]
     left_out: tuple[str, ...] = ()
@@ -83,7 +100,7 @@ def check_trained(result: object, model: Mapping[str, Kind], weight_max: int) ->
     dtypes = {name: dtype for name, (dtype, _) in model.items()}
     numbers, left_out = _metrics(metrics)
     weight = _whole(weight, 1, weight_max)
-    return Trained(_tensorfile.write(arrays, dtypes), weight, numbers, left_out)
+    return Trained(Result(arrays, dtypes), weight, numbers, left_out)
 
 
 def check_measured(result: object) -> Measured:
@@ -110,7 +127,7 @@ def make(
 
     Raises `BadResult` when the metrics are too much for a manifest.
     """
-    blob = BlobRef(digest=hashlib.sha256(trained.file).hexdigest(), size=len(trained.file))
+    blob = _blob_of(trained.result)
     rides_along = blob.size <= min(task.inline_bytes_max, INLINE_BYTES_MAX)
     try:
         manifest = Manifest(
@@ -130,7 +147,7 @@ def make(
             manifest=text,
             key=public_key,
             signature=sign(signing.MANIFEST, text),
-            inline=base64.b64encode(trained.file).decode() if rides_along else None,
+            inline=base64.b64encode(trained.result.joined()).decode() if rides_along else None,
         )
     except ValidationError as error:
         raise BadResult("the metrics' names are too long together, or not text") from error
@@ -139,8 +156,16 @@ def make(
         blob=blob,
         submission=submission.to_bytes(),
         rides_along=rides_along,
-        file=None if rides_along else trained.file,
+        result=None if rides_along else trained.result,
     )
+
+
+def _blob_of(result: Result) -> BlobRef:
+    digest, size = hashlib.sha256(), 0
+    for part in result.parts():
+        digest.update(part)
+        size += memoryview(part).nbytes
+    return BlobRef(digest=digest.hexdigest(), size=size)
 
 
 def reopen(submission: bytes) -> Update:

@@ -53,4 +53,5 @@ def run_once(
     data = _tensorfile.write({name: np.asarray(tensor) for name, tensor in model.items()})
     result = function(_tensorfile.read(data), given)
     trained = _updates.check_trained(result, _tensorfile.kinds(data), WEIGHT_MAX)
-    return Tried(_tensorfile.read(trained.file), trained.weight, trained.metrics, trained.file)
+    file = trained.result.joined()
+    return Tried(_tensorfile.read(file), trained.weight, trained.metrics, file)

@@ -5,10 +5,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from fedbus import _updates
+from fedbus import _tensorfile, _updates
 from fedbus._content import digest_of
 from fedbus._store import KeptInFolder, KeptInMemory
 from fedbus._updates import Update
+from fedbus.errors import BadResult
 from fedbus_schemas.updates import Timings
 
 
@@ -18,7 +19,9 @@ def update(world: Any, number: int = 1, *, apart: bool = True) -> Update:
         session="s-1",
         client=world.client,
         task=world.train(number, inline_bytes_max=0 if apart else 65536),
-        trained=_updates.Trained(world.model_file(number), 5, {}),
+        trained=_updates.Trained(
+            _updates.Result(_tensorfile.read(world.model_file(number)), {}), 5, {}
+        ),
         timings=Timings(),
         public_key=world.keys.public,
         sign=world.keys.sign,
@@ -29,7 +32,7 @@ def update(world: Any, number: int = 1, *, apart: bool = True) -> Update:
 def test_a_kept_update_is_there_after_a_restart(tmp_path: Path, world: Any, apart: bool) -> None:
     one = update(world, apart=apart)
     light = KeptInFolder(tmp_path, 4).keep(one)
-    assert light == replace(one, file=None)
+    assert light == replace(one, result=None)
     again = KeptInFolder(tmp_path, 4)
     assert again.load() == [light]
     if apart:
@@ -64,9 +67,17 @@ def test_no_more_than_the_limit_come_back(tmp_path: Path, world: Any) -> None:
 
 def test_in_memory_the_update_carries_its_file(world: Any) -> None:
     kept, one = KeptInMemory(), update(world)
-    assert kept.keep(one) is one
-    assert one.file is not None
+    assert kept.keep(one).file == world.model_file(1)
     assert kept.load() == []
     kept.drop(one.key)
     with pytest.raises(OSError, match="no file"):
         kept.file(one)
+
+
+def test_a_result_that_changes_while_it_is_written_is_refused(tmp_path: Path, world: Any) -> None:
+    one = update(world)
+    assert one.result is not None
+    one.result.tensors["w"][0] += 1
+    with pytest.raises(BadResult, match="were changed"):
+        KeptInFolder(tmp_path, 4).keep(one)
+    assert KeptInFolder(tmp_path, 4).load() == []

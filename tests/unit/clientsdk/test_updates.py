@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from Crypto.Signature import eddsa
 from fedbus import Model, Settings, _tensorfile, _updates
+from fedbus._store import in_memory
 from fedbus.errors import BadResult
 from fedbus.testing import run_once
 from fedbus_schemas import signing
@@ -25,12 +26,12 @@ def test_a_good_result_becomes_a_file() -> None:
     result = trained(GOOD, metrics={"loss": np.float32(0.5), "steps": 3})
     assert result.weight == 5
     assert result.metrics == {"loss": 0.5, "steps": 3.0}
-    assert result.file == _tensorfile.write({k: np.asarray(v) for k, v in GOOD.items()})
+    assert result.result.joined() == _tensorfile.write({k: np.asarray(v) for k, v in GOOD.items()})
 
 
 def test_lists_and_other_floats_are_cast_to_the_models_type() -> None:
     result = trained({"b": 1, "w": [1.0, 1.0, 1.0], "n": np.array([1, 2], np.int64)})
-    assert result.file == trained(GOOD).file
+    assert result.result.joined() == trained(GOOD).result.joined()
 
 
 @pytest.mark.parametrize(
@@ -93,8 +94,8 @@ def test_a_bfloat16_model_takes_float32_and_its_range_is_checked() -> None:
     kinds = {"w": ("BF16", (2,))}
     ends = np.array([0x7F7F7FFF, 0x7F7F8000], np.uint32).view(np.float32)
     result = _updates.check_trained(({"w": np.array([1.0, ends[0]])}, 1, {}), kinds, 10)
-    assert _tensorfile.kinds(result.file) == kinds
-    assert np.isfinite(_tensorfile.read(result.file)["w"]).all()
+    assert _tensorfile.kinds(result.result.joined()) == kinds
+    assert np.isfinite(_tensorfile.read(result.result.joined())["w"]).all()
     with pytest.raises(BadResult, match="too large for bfloat16"):
         _updates.check_trained(({"w": np.array([1.0, ends[1]])}, 1, {}), kinds, 10)
 
@@ -124,7 +125,7 @@ def test_the_manifest_names_the_file_and_is_signed(world: Any) -> None:
     update = made(world)
     submission = Submission.model_validate_json(update.submission)
     manifest = submission.content()
-    file = trained(GOOD).file
+    file = trained(GOOD).result.joined()
     assert manifest.update.digest == hashlib.sha256(file).hexdigest()
     assert (manifest.round, manifest.attempt, manifest.weight) == (2, 3, 5)
     assert manifest.base == world.train().model.digest
@@ -141,7 +142,7 @@ def test_a_small_file_rides_along_and_a_larger_one_does_not(world: Any) -> None:
     assert "inline" in json.loads(small.submission)
     large = made(world, inline_bytes_max=10)
     assert not large.rides_along
-    assert large.file == trained(GOOD).file
+    assert in_memory(large).file == trained(GOOD).result.joined()
     assert "inline" not in json.loads(large.submission)
 
 
