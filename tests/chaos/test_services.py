@@ -43,15 +43,8 @@ async def test_a_process_that_slept_changes_nothing(stack: LocalStack, name: str
     await assert_harmless(stack, f"SIGSTOP {name}", stopped(name))
 
 
-@pytest.mark.parametrize(
-    "name",
-    [
-        pytest.param("controller-1", marks=long),
-        pytest.param("controller-2", marks=long),
-        pytest.param("combiner-1"),
-        pytest.param("combiner-2", marks=long),
-    ],
-)
+@pytest.mark.long
+@pytest.mark.parametrize("name", [*CONTROLLERS, *COMBINERS])
 async def test_the_others_go_on_without_a_process_that_sleeps(stack: LocalStack, name: str) -> None:
     what = f"SIGSTOP {name}, woken after the end"
     await assert_harmless(stack, what, stopped(name), through=True)

@@ -6,10 +6,11 @@ from fedbus_local.stack import LocalStack
 from fedbus_schemas.events import RoundCompleted
 
 from tests.stacks import federation
-from tests.trainers import TINY
+from tests.trainers import LARGE
 
 CLIENTS = 80
-BATCH = 8
+BATCH = 4
+"""Twenty items a round, of some work each: none of the combiners is done with all before another has one."""
 NEW = "combiner-3"
 
 
@@ -17,7 +18,7 @@ async def test_combiners_share_a_round_and_a_new_one_joins_in(stack: LocalStack)
     async with federation(stack, CLIENTS) as fed:
         late = fed.names[CLIENTS // 2 :]
         fed.gate.close(late, 2)
-        session = await fed.start(TINY, rounds=2, batch_size=BATCH, round_timeout_s=100)
+        session = await fed.start(LARGE, rounds=2, batch_size=BATCH, round_timeout_s=100)
         story = fed.stories[session]
         half = CLIENTS - len(late)
         await story.until(lambda: len(story.stored(2)) == half, "half of round 2 is stored")
