@@ -30,8 +30,8 @@ up: $(READY)  ## start the local stack and leave it running
 down: $(READY)  ## stop it
 	@$(BIN)/fedbus down
 
-test: $(READY)  ## every test but the long chaos runs
-	@$(BIN)/python -m pytest -q
+test: unit  ## every test but the long chaos runs
+	@$(BIN)/python -m pytest -q tests/contract tests/e2e tests/chaos
 
 chaos: $(READY)  ## every test that kills processes, also the long ones
 	@$(BIN)/python -m pytest -q -m "chaos or long"
@@ -40,7 +40,7 @@ bench: $(READY)  ## how fast updates are folded; benchmarks/ has more, each says
 	@$(BIN)/python benchmarks/fold.py
 
 unit: $(READY)  ## the tests that need no server
-	@$(BIN)/python -m pytest -q tests/unit tests/property tests/tidy
+	@$(BIN)/python -m pytest -q -n 2 tests/unit tests/property tests/tidy
 
 check: $(READY)  ## format, lint, types, import rules, schemas and docs up to date
 	@$(BIN)/ruff format --check $(CODE)
