@@ -57,8 +57,8 @@ class Asks:
         self._verbs: dict[str, Handler] = {
             "beat": self._on_beat,
             "sync": syncing.sync,
-            "grant": places.for_grants(granting.grant),
-            "pieces": places.for_grants(granting.pieces),
+            "grant": places.for_grants(granting.grant, granting.refuses),
+            "pieces": places.for_grants(granting.pieces, granting.refuses),
             "submit": places.for_submissions(ingest.submit),
             "done": places.done,
             "report": self._on_report,

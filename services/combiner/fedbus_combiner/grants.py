@@ -38,15 +38,26 @@ class Granting:
             wanted = read(GrantRequest, data)
         except Unreadable as error:
             return Answer(refusal=Refusal(code=RefusalCode.UNREADABLE, detail=str(error)))
-        state = await self._log.newest(project, wanted.session)
-        if wanted.purpose == "download":
-            return self._download(project, state, sender, wanted)
-        refusal = _refuse_upload(state, sender, wanted)
+        refusal = await self.refuses(project, sender, wanted)
         if refusal is not None:
             return Answer(refusal=refusal)
+        if wanted.purpose == "download":
+            key = keys.model(project, wanted.blob.digest)
+            return Answer(grant=_grant(self._grants.download(key, self._clock.now(), LIFETIME_S)))
         key = keys.update(project, sender.client, wanted.blob.digest)
         exists = await self._blobs.size(key) == wanted.blob.size
         return Answer(grant=_grant(self._upload(key, wanted.blob), exists=exists))
+
+    async def refuses(
+        self, project: ProjectId, sender: ClientRecord, wanted: GrantRequest | PiecesRequest
+    ) -> Refusal | None:
+        """Give the reason why this may not be moved, or None. Asks the log only. Raises `Away`."""
+        state = await self._log.newest(project, wanted.session)
+        if isinstance(wanted, PiecesRequest):
+            return _refuse_upload(state, sender, wanted) or _refuse_pieces(wanted)
+        if wanted.purpose == "upload":
+            return _refuse_upload(state, sender, wanted)
+        return _refuse_download(state, sender, wanted.blob)
 
     async def pieces(self, project: ProjectId, sender: ClientRecord, data: bytes) -> Answer:
         """Answer a request about an upload in pieces. Raises `Away` when a server is."""
@@ -54,8 +65,7 @@ class Granting:
             wanted = read(PiecesRequest, data)
         except Unreadable as error:
             return Answer(refusal=Refusal(code=RefusalCode.UNREADABLE, detail=str(error)))
-        state = await self._log.newest(project, wanted.session)
-        refusal = _refuse_upload(state, sender, wanted) or _refuse_pieces(wanted)
+        refusal = await self.refuses(project, sender, wanted)
         if refusal is not None:
             return Answer(refusal=refusal)
         prefix = keys.pieces(project, sender.client, wanted.blob.digest)
@@ -72,24 +82,6 @@ class Granting:
     def _upload(self, key: str, blob: BlobRef) -> SignedUrl:
         return self._grants.upload(key, blob.digest, blob.size, self._clock.now(), LIFETIME_S)
 
-    def _download(
-        self,
-        project: ProjectId,
-        state: Session | None,
-        sender: ClientRecord,
-        wanted: GrantRequest,
-    ) -> Answer:
-        digest = wanted.blob.digest
-        if state is None or digest not in {one.digest for one in models(state)}:
-            detail = f"model {digest} is in none of your open tasks"
-            return Answer(refusal=Refusal(code=RefusalCode.BLOB_NOT_GRANTED, detail=detail))
-        groups = (state.round, state.outcome)
-        if not any(group and member(group.cohort, sender.client) for group in groups):
-            detail = "you are in no round of this session"
-            return Answer(refusal=Refusal(code=RefusalCode.NOT_IN_COHORT, detail=detail))
-        signed = self._grants.download(keys.model(project, digest), self._clock.now(), LIFETIME_S)
-        return Answer(grant=_grant(signed))
-
 
 def _grant(signed: SignedUrl, *, exists: bool = False) -> Grant:
     return Grant.model_validate(
@@ -101,6 +93,18 @@ def _grant(signed: SignedUrl, *, exists: bool = False) -> Grant:
             "exists": exists,
         }
     )
+
+
+def _refuse_download(state: Session | None, sender: ClientRecord, blob: BlobRef) -> Refusal | None:
+    named = {} if state is None else {one.digest: one.size for one in models(state)}
+    if state is None or named.get(blob.digest) != blob.size:
+        detail = f"model {blob.digest} of {blob.size} bytes is in none of your open tasks"
+        return Refusal(code=RefusalCode.BLOB_NOT_GRANTED, detail=detail)
+    groups = (state.round, state.outcome)
+    if not any(group and member(group.cohort, sender.client) for group in groups):
+        detail = "you are in no round of this session"
+        return Refusal(code=RefusalCode.NOT_IN_COHORT, detail=detail)
+    return None
 
 
 def _refuse_upload(

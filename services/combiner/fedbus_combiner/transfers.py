@@ -21,6 +21,7 @@ TURN_S = 0.25
 RETRY_AFTER_MAX_S = 5.0
 
 Handler = Callable[[ProjectId, ClientRecord, bytes], Awaitable[Answer]]
+Judge = Callable[[ProjectId, ClientRecord, GrantRequest | PiecesRequest], Awaitable[Refusal | None]]
 
 
 class Places:
@@ -31,13 +32,19 @@ class Places:
         self._limits = limits
         self._clock = clock
 
-    def for_grants(self, grant: Handler) -> Handler:
-        """Give a handler of grant requests that needs a place for each transfer."""
+    def for_grants(self, grant: Handler, refuses: Judge) -> Handler:
+        """Give a handler of grant requests that needs a place for each transfer.
+
+        What `refuses` refuses takes none, not for a moment: a claimed size must not hold up the others.
+        """
 
         async def gated(project: ProjectId, sender: ClientRecord, data: bytes) -> Answer:
             wanted = _wanted(data)
             if wanted is None:
                 return await grant(project, sender, data)
+            refusal = await refuses(project, sender, wanted)
+            if refusal is not None:
+                return Answer(refusal=refusal)
             name = _name(sender.client, wanted.blob.digest)
             waiting = await self._transfers.take(
                 project, name, wanted.blob.size, self._limits, self._clock.now()
@@ -86,7 +93,8 @@ def _begins(answer: Answer) -> bool:
 
 def _wanted(data: bytes) -> GrantRequest | PiecesRequest | None:
     """Read what is to be moved; None when nothing is, or it cannot be read (its handler says so)."""
-    for kind in (GrantRequest, PiecesRequest):
+    kinds: tuple[type[GrantRequest | PiecesRequest], ...] = (GrantRequest, PiecesRequest)
+    for kind in kinds:
         try:
             wanted = read(kind, data)
         except Unreadable:

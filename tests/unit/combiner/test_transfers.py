@@ -32,12 +32,18 @@ class World:
         self.places = Places(MemoryTransfers(self.redis), limits, self.clock)
         self.answer = granted()
         self.asked = 0
-        self.grant = self.places.for_grants(self.handle)
+        self.refusal: Refusal | None = None
+        self.grant = self.places.for_grants(self.handle, self.judge)
         self.submit = self.places.for_submissions(self.handle)
 
     async def handle(self, project: str, sender: ClientRecord, data: bytes) -> Answer:
         self.asked += 1
         return self.answer
+
+    async def judge(
+        self, project: str, sender: ClientRecord, wanted: GrantRequest | PiecesRequest
+    ) -> Refusal | None:
+        return self.refusal
 
     def client(self, letter: str) -> ClientRecord:
         return ClientRecord(
@@ -153,10 +159,23 @@ async def test_a_store_that_is_away_holds_the_place_no_longer_than_the_lease() -
     async def away(project: str, sender: ClientRecord, data: bytes) -> Answer:
         raise StoreAway("503")
 
-    world.grant = world.places.for_grants(away)
+    world.grant = world.places.for_grants(away, world.judge)
     with pytest.raises(StoreAway):
         await world.ask("a")
-    world.grant = world.places.for_grants(world.handle)
+    world.grant = world.places.for_grants(world.handle, world.judge)
     assert code(await world.ask("b")) is RefusalCode.RETRY_LATER
     world.clock.advance(30)
     assert code(await world.ask("b")) is None
+
+
+async def test_what_may_not_be_moved_takes_no_place_and_is_not_told_to_come_again() -> None:
+    world = World()
+    assert (await world.ask("a")).grant is not None
+    world.refusal = Refusal(code=RefusalCode.TOO_LARGE)
+    refused = await world.ask("b", "2" * 64)
+    assert refused.refusal == world.refusal
+    assert world.asked == 1
+    world.refusal = None
+    waiting = await world.ask("b", "2" * 64)
+    assert waiting.refusal is not None
+    assert waiting.refusal.code is RefusalCode.RETRY_LATER
