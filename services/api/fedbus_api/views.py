@@ -2,9 +2,9 @@
 
 from collections.abc import Iterable, Sequence
 from datetime import datetime
-from math import fsum
 from typing import Literal
 
+from fedbus_core.aggregation.metrics import weighted_metrics
 from fedbus_core.rounds.state import RoundPhase
 from fedbus_schemas.ids import SessionId
 from fedbus_schemas.refusals import MEANING
@@ -135,19 +135,11 @@ def round_attempts(
 def validation_view(reports: Iterable[ValidationReport]) -> ValidationView:
     """Average reports, weighted by examples; the sums are exact, so their order changes nothing."""
     taken = [report for report in reports if report.weight > 0]
-    terms: dict[str, list[tuple[float, int]]] = {}
-    for report in taken:
-        for name, value in report.metrics.items():
-            terms.setdefault(name, []).append((value, report.weight))
     return ValidationView(
         reports=len(taken),
         weight=sum(report.weight for report in taken),
-        metrics={name: _mean(terms[name]) for name in sorted(terms)},
+        metrics=weighted_metrics((report.weight, report.metrics) for report in taken),
     )
-
-
-def _mean(terms: Sequence[tuple[float, int]]) -> float:
-    return fsum(value * weight for value, weight in terms) / sum(weight for _, weight in terms)
 
 
 def timeline_view(
