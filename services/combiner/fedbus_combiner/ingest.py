@@ -40,7 +40,7 @@ class Ingest:
         except Unreadable as error:
             return _refuse(RefusalCode.UNREADABLE, str(error))
         refusal = _check_sender(project, sender, submission, manifest)
-        refusal = refusal or await self._check_round(manifest, submission.key)
+        refusal = refusal or await self._check_round(manifest, submission)
         if refusal is not None and refusal.code is not RefusalCode.ROUND_CLOSED:
             return Answer(refusal=refusal)
         subject = subjects.update(
@@ -51,11 +51,15 @@ class Ingest:
             return await self._stored_before(subject, manifest) or Answer(refusal=refusal)
         return await self._store(subject, submission, manifest)
 
-    async def _check_round(self, manifest: Manifest, key: str) -> Refusal | None:
+    async def _check_round(self, manifest: Manifest, submission: Submission) -> Refusal | None:
+        def judge(state: Session | None) -> Refusal | None:
+            rides_along = submission.inline is not None
+            return admit(state, manifest, submission.key, rides_along=rides_along)
+
         live = await self._rounds.get(manifest.project, manifest.session)
         if live is None:
             return Refusal(code=RefusalCode.SESSION_UNKNOWN, detail=f"session {manifest.session}")
-        refusal = admit(self._log.cached(manifest.project, manifest.session), manifest, key)
+        refusal = judge(self._log.cached(manifest.project, manifest.session))
         open_here = (live.round, live.attempt) == (manifest.round, manifest.attempt)
         if refusal is None and open_here and live.target:
             return None
@@ -63,7 +67,7 @@ class Ingest:
         state = await self._log.newest(manifest.project, manifest.session)
         if state is not None and state.number > live.number:
             await self._rounds.rebuild(manifest.project, manifest.session)
-        return admit(state, manifest, key)
+        return judge(state)
 
     async def _store(self, subject: str, submission: Submission, manifest: Manifest) -> Answer:
         refusal = _check_inline(submission, manifest)

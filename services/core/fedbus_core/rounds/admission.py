@@ -14,8 +14,13 @@ UPDATE_OVERHEAD_BYTES = 64 * 1024
 """How much longer than its base model an update's file may be: room for another writer's header."""
 
 
-def admit(state: Session | None, manifest: Manifest, key: str) -> Refusal | None:
-    """Give the reason why an update is not taken in, or None. `key` signed the manifest."""
+def admit(
+    state: Session | None, manifest: Manifest, key: str, *, rides_along: bool
+) -> Refusal | None:
+    """Give the reason why an update is not taken in, or None.
+
+    `key` signed the manifest; `rides_along`: the update's bytes came in the same message.
+    """
     refusal = admit_round(state, manifest.session, manifest.round, manifest.attempt)
     if refusal is not None:
         return refusal
@@ -39,6 +44,10 @@ def admit(state: Session | None, manifest: Manifest, key: str) -> Refusal | None
     size_max = opened.model.size + UPDATE_OVERHEAD_BYTES
     if manifest.update.size > size_max:
         detail = f"update of {manifest.update.size} bytes, at most {size_max}"
+        return Refusal(code=RefusalCode.TOO_LARGE, detail=detail)
+    inline_max = state.settings.inline_bytes_max
+    if rides_along and manifest.update.size > inline_max:
+        detail = f"{manifest.update.size} bytes inline, inline_bytes_max is {inline_max}"
         return Refusal(code=RefusalCode.TOO_LARGE, detail=detail)
     return None
 

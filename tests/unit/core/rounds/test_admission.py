@@ -44,7 +44,7 @@ def manifest(**changes: object) -> Manifest:
     ],
 )
 def test_what_fits_is_admitted(changes: dict[str, object]) -> None:
-    assert admit(opened().session, manifest(**changes), KEY) is None
+    assert admit(opened().session, manifest(**changes), KEY, rides_along=False) is None
 
 
 @pytest.mark.parametrize(
@@ -62,20 +62,33 @@ def test_what_fits_is_admitted(changes: dict[str, object]) -> None:
     ids=lambda value: value if isinstance(value, RefusalCode) else str(value)[:24],
 )
 def test_what_does_not_fit_is_refused(changes: dict[str, object], code: RefusalCode) -> None:
-    refusal = admit(opened().session, manifest(**changes), KEY)
+    refusal = admit(opened().session, manifest(**changes), KEY, rides_along=False)
     assert refusal is not None
     assert refusal.code is code
     assert refusal.detail
 
 
+@pytest.mark.parametrize(("size", "taken"), [(100, True), (101, False)])
+def test_what_rides_along_has_the_sessions_limit(size: int, taken: bool) -> None:
+    world = RoundWorld("ab")
+    world.start(minimum=2, inline_bytes_max=100)
+    told = manifest(update=BlobRef(digest="3" * 64, size=size))
+    assert admit(world.session, told, KEY, rides_along=False) is None
+    refusal = admit(world.session, told, KEY, rides_along=True)
+    assert (refusal is None) == taken
+    if refusal is not None:
+        assert refusal.code is RefusalCode.TOO_LARGE
+        assert "inline_bytes_max" in refusal.detail
+
+
 def test_another_key_than_the_round_was_opened_with() -> None:
-    refusal = admit(opened().session, manifest(), participant("b").key)
+    refusal = admit(opened().session, manifest(), participant("b").key, rides_along=False)
     assert refusal is not None
     assert refusal.code is RefusalCode.KEY_CHANGED
 
 
 def test_no_session() -> None:
-    refusal = admit(None, manifest(), KEY)
+    refusal = admit(None, manifest(), KEY, rides_along=False)
     assert refusal is not None
     assert refusal.code is RefusalCode.SESSION_UNKNOWN
     assert SESSION in refusal.detail
