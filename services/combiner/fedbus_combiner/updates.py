@@ -57,11 +57,15 @@ class Updates:
         except BlobMissing:
             return _refuse(candidate, RefusalCode.BLOB_MISSING, f"no blob {update.digest}")
         except BlobCorrupt as error:
-            return _refuse(candidate, RefusalCode.HASH_MISMATCH, str(error))
-        if len(data) != update.size:
-            detail = f"{len(data)} bytes stored, {update.size} in the manifest"
-            return _refuse(candidate, RefusalCode.SIZE_MISMATCH, detail)
-        return data
+            size = await self._blobs.size(blob)  # one that is too long is not read to its end
+            if size == update.size:
+                return _refuse(candidate, RefusalCode.HASH_MISMATCH, str(error))
+        else:
+            size = len(data)
+            if size == update.size:
+                return data
+        detail = f"{size} bytes stored, {update.size} in the manifest"
+        return _refuse(candidate, RefusalCode.SIZE_MISMATCH, detail)
 
 
 def _candidate(message: StoredMessage) -> Candidate:
