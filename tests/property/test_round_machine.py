@@ -2,24 +2,42 @@
 
 The model of the world is a list of stored bytes (the log), a set of stored updates with sequences, and
 messages under way that may be delivered in any order, twice, or never. Deciding, appending and acting are
-separate steps with a crash possible between each.
+separate steps with a crash possible between each. Every event is held against `audit.legality`, which says
+independently of `decide` what may happen in a state.
 """
 
 import hashlib
+from copy import deepcopy
 from datetime import UTC, datetime, timedelta
+from itertools import pairwise
+from typing import Any, TypeAlias
 
+from fedbus_core.audit.legality import problems
 from fedbus_core.rounds.decide import Facts, decide
-from fedbus_core.rounds.effects import AskFinish, KeepDeadline, effects, everything
+from fedbus_core.rounds.effects import (
+    AskFinish,
+    KeepDeadline,
+    effects,
+    everything,
+    live_round,
+)
+from fedbus_core.rounds.evolve import begin, evolve
 from fedbus_core.rounds.log import fold, read_entry, seal
 from fedbus_core.rounds.mail import addressees, receipts, tasks
 from fedbus_core.rounds.state import RoundPhase, Session, SessionPhase
 from fedbus_schemas.events import (
+    AnyEvent,
+    ClosingReason,
     Participant,
     RefusedUpdate,
     RoundClosing,
     RoundCompleted,
     RoundFailed,
     RoundOpened,
+    RoundReopened,
+    SessionFailed,
+    SessionStarted,
+    SessionWaiting,
 )
 from fedbus_schemas.inputs import ClientsChanged, DeadlineFired, Input, TargetReached
 from fedbus_schemas.models import BlobRef, ModelRef
@@ -35,7 +53,8 @@ from fedbus_schemas.sessions import (
 )
 from fedbus_schemas.tasks import Fate, TrainTask
 from fedbus_schemas.work import FinishItem, FinishResult
-from hypothesis import settings, strategies as st
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 PROJECT, SESSION = "default", "s-machine"
@@ -43,6 +62,32 @@ START = datetime(2026, 1, 1, tzinfo=UTC)
 CLIENTS = tuple(
     Participant(client="c" + letter * 16, key=letter.upper() * 43) for letter in "abcdefg"
 )
+EVERYONE = 2 ** len(CLIENTS) - 1
+WHO = st.sampled_from([0, 0b1111111, 0b0000111, 0b1110000, 0b1010101, 0b0011000, 0b0011111, 0b0001])
+"""Which clients send an update, a bit for each."""
+BAD = st.sampled_from([0, 0, 0b0000001, 0b0010010, 0b0001111, 0b1100000]) | st.integers(0, EVERYONE)
+"""Whose updates are bad, which only the finish finds."""
+ORDERS: list[Input] = [PauseSession(), ResumeSession(), ResumeSession(), ExtendSession(rounds=2)]
+ANOTHER: list[type[Input]] = [FinishResult, DeadlineFired, TargetReached]
+Trouble: TypeAlias = tuple[str, int]
+TROUBLES = st.tuples(
+    st.sampled_from(
+        [
+            *("none", "none", "time", "time", "again", "order", "forgotten", "come or go", "died"),
+            *("another",) * 6,
+        ]
+    ),
+    st.integers(0, 100),
+)
+WORLDS: dict[str, st.SearchStrategy[Any]] = {
+    "rounds": st.integers(1, 5),
+    "minimum": st.integers(1, 3),
+    "target": st.sampled_from([None, 3, 3, 4, 5]),
+    "invited": st.none() | st.integers(5, 6),
+    "below_minimum": st.sampled_from(BelowMinimum),
+    "attempts_max": st.integers(1, 2),
+    "online": st.sets(st.integers(0, 6), min_size=2) | st.just(set(range(7))),
+}
 INITIAL = ModelRef(digest="0" * 64, size=8, layout="1" * 64, exponents=(0,))
 
 
@@ -70,31 +115,18 @@ class RoundMachine(RuleBasedStateMachine):
         self.serial = 0
         self.performed = 0
         self.deadline: DeadlineFired | None = None
+        self.past: list[tuple[str, Input]] = []
+        self.checked: Session | None = None
+        self.newest: Session | None = None
 
-    @initialize(
-        rounds=st.integers(1, 3),
-        minimum=st.integers(1, 3),
-        close_at=st.none() | st.integers(3, 5),
-        invited=st.none() | st.integers(5, 6),
-        below=st.sampled_from(BelowMinimum),
-        attempts=st.integers(1, 2),
-        online=st.sets(st.integers(0, 6)),
-    )
-    def start(self, rounds, minimum, close_at, invited, below, attempts, online) -> None:
+    @initialize(world=st.fixed_dictionaries(WORLDS))
+    def start(self, world: dict[str, Any]) -> None:
         """Ask for a session."""
-        wanted = SessionSettings(
-            rounds=rounds,
-            minimum=minimum,
-            target=close_at,
-            invited=invited,
-            below_minimum=below,
-            attempts_max=attempts,
-            round_timeout_s=60,
-            seed=7,
-        )
+        online = world.pop("online")
+        wanted = SessionSettings(**world, round_timeout_s=60, seed=7)
         self.online = set(online)
         self.put(StartSession(session=SESSION, settings=wanted, model=INITIAL))
-        self.decide_one(0, 0, False)
+        self.decide_one(pick=0, controller=0, again=False)
 
     # --- the world ---------------------------------------------------------------------------------
 
@@ -103,17 +135,18 @@ class RoundMachine(RuleBasedStateMachine):
         self.inputs.append((f"i{self.serial}", given))
 
     def state(self) -> Session | None:
-        state = None
-        for place, data in enumerate(self.log, start=1):
-            state = fold(state, data, place)
-        return state
+        """Give the newest state, to be looked at only."""
+        while (place := self.newest.number if self.newest else 0) < len(self.log):
+            self.newest = fold(self.newest, self.log[place], place + 1)
+        return self.newest
 
-    def cutoff(self, state: Session | None) -> int:
+    def arrived(self, state: Session | None) -> tuple[int, int]:
+        """Count the updates stored for the open attempt, and give the last one's sequence."""
         if state is None or state.round is None:
-            return 0
+            return 0, 0
         attempt = (state.round.number, state.round.attempt)
         found = [seq for key, seq in self.stored.items() if key[:2] == attempt]
-        return max(found, default=0)
+        return len(found), max(found, default=0)
 
     # --- what may happen ---------------------------------------------------------------------------
 
@@ -132,8 +165,14 @@ class RoundMachine(RuleBasedStateMachine):
             self.put(self.deadline)
             self.deadline = None
 
-    @rule(who=st.integers(0, 6), bad=st.booleans())
-    def client_answers(self, who: int, bad: bool) -> None:
+    @rule(who=WHO, bad=BAD)
+    def clients_answer(self, who: int, bad: int) -> None:
+        """Some clients send their updates."""
+        for place in range(len(CLIENTS)):
+            if who >> place & 1:
+                self.client_answers(place, bad=bool(bad >> place & 1))
+
+    def client_answers(self, who: int, *, bad: bool) -> None:
         """A client sends its update for the attempt it was asked for; a second one is refused."""
         state = self.state()
         if state is None or state.round is None:
@@ -149,9 +188,48 @@ class RoundMachine(RuleBasedStateMachine):
         self.stored[key] = self.sequence
         if bad:
             self.bad.add(key)
+        live = live_round(state)
         mine = [one for one in self.stored if one[:2] == key[:2]]
-        if len(mine) >= state.round.target:
+        if len(mine) >= live.target and live.phase == RoundPhase.COLLECTING:
             self.put(TargetReached(round=key[0], attempt=key[1]))
+
+    def trouble(self, what: str, how: int) -> None:
+        """Something happens that is no part of an ordinary round."""
+        match what:
+            case "time":
+                self.time_passes([30, 61, 100, 700][how % 4])
+            case "again" if self.past:
+                self.comes_again(how, renamed=how % 2 == 0)
+            case "another":
+                self.another(ANOTHER[how % len(ANOTHER)], how // 3)
+            case "order":
+                self.put(ORDERS[how % len(ORDERS)])
+                if how % 3 == 0:
+                    self.inputs.append(self.inputs[-1])
+            case "forgotten":
+                self.repeat_everything()
+            case "come or go":
+                self.come_or_go(how % len(CLIENTS))
+            case "died" if self.inputs:
+                self.decide_one(pick=how, controller=1, again=True)
+
+    @precondition(lambda self: self.past)
+    @rule(pick=st.integers(0, 1000), renamed=st.booleans())
+    def comes_again(self, pick: int, *, renamed: bool) -> None:
+        """An input that was decided comes again: a resend, or a second combiner, a second schedule."""
+        cause, given = self.past[pick % len(self.past)]
+        if renamed and isinstance(given, FinishResult | DeadlineFired | TargetReached):
+            self.put(given)
+        else:
+            self.inputs.append((cause, given))
+
+    def another(self, kind: type[Input], how: int) -> None:
+        """A second combiner's result, or a second schedule's deadline: the same, under a name of its own."""
+        past = [given for _, given in self.past if isinstance(given, kind)]
+        if past:
+            self.put(past[-1 - how // 2 % len(past)])
+            if how % 2 == 0:  # it overtakes the others
+                self.inputs.insert(0, self.inputs.pop())
 
     @rule(
         given=st.sampled_from(
@@ -160,8 +238,8 @@ class RoundMachine(RuleBasedStateMachine):
         dice=st.integers(0, 9),
     )
     def operator(self, given: Input, dice: int) -> None:
-        """An operator gives a command; stopping is rarer."""
-        if isinstance(given, StopSession) and dice:
+        """An operator gives a command; stopping and pausing are rarer."""
+        if dice > {"stop": 0, "pause": 3}.get(given.kind, 9):
             return
         self.put(given)
 
@@ -178,25 +256,34 @@ class RoundMachine(RuleBasedStateMachine):
         cause, given = self.inputs[place]
         if not again:
             del self.inputs[place]
+        self.past = [*self.past[-20:], (cause, given)]
         for _ in range(2):
             state = self.caches[controller]
             online = tuple(CLIENTS[who] for who in sorted(self.online))
-            facts = Facts(PROJECT, SESSION, cause, self.now, online, self.cutoff(state))
+            stored, cutoff = self.arrived(state)
+            facts = Facts(PROJECT, SESSION, cause, self.now, online, cutoff, stored)
             decision = decide(state, given, facts)
             assert decision.events or decision.refusal
             if not decision.events and state is not None and state.sequence == len(self.log):
                 return
             expected = state.sequence if state else 0
             if expected != len(self.log) or not decision.events:
-                self.caches[controller] = self.state()  # lost the race: read again, decide again
+                self.caches[controller] = deepcopy(
+                    self.state()
+                )  # lost the race: read again, decide again
                 continue
             self.log.append(seal(state, PROJECT, SESSION, decision.events, cause, self.now))
             self.caches[controller] = fold(state, self.log[-1], len(self.log))
             return
 
+    def decide_all(self) -> None:
+        """The inputs that are there are handled in order."""
+        for _ in range(len(self.inputs)):
+            self.decide_one(pick=0, controller=0, again=False)
+
     @precondition(lambda self: self.performed < len(self.log))
-    @rule(dies=st.booleans(), valid_only=st.booleans())
-    def perform_next(self, dies: bool, valid_only: bool) -> None:
+    @rule(dies=st.booleans())
+    def perform_next(self, dies: bool) -> None:
         """The performer takes the next entry; if it dies before its ack, the entry comes again."""
         data = self.log[self.performed]
         state = self.state()
@@ -209,6 +296,11 @@ class RoundMachine(RuleBasedStateMachine):
                 self.deadline = effect.message
         if not dies:
             self.performed += 1
+
+    def perform_all(self) -> None:
+        """The entries that are there are performed in order."""
+        while self.performed < len(self.log):
+            self.perform_next(dies=False)
 
     @rule()
     def repeat_everything(self) -> None:
@@ -253,9 +345,77 @@ class RoundMachine(RuleBasedStateMachine):
 
     @invariant()
     def the_log_folds_and_is_a_chain(self) -> None:
-        """Folding twice gives the same state, whose own invariants hold (`Session.check`)."""
-        first, second = self.state(), self.state()
-        assert first == second
+        """Folding anew gives the state again, whose own invariants hold (`Session.check`)."""
+        state = None
+        for place, data in enumerate(self.log, start=1):
+            state = fold(state, data, place)
+        assert state == self.state()
+
+    @invariant()
+    def only_what_may_happen_happens(self) -> None:
+        """Each new event is legal in its state and comes at its time; no input is decided twice."""
+        state = self.checked
+        causes = set() if state is None else set(state.causes)
+        for data in self.log[state.number if state else 0 :]:
+            entry, events = read_entry(data)
+            assert entry.cause not in causes
+            causes.add(entry.cause)
+            before = state
+            for event in events:
+                if state is None:
+                    assert isinstance(event, SessionStarted)
+                    state = begin(event)
+                    continue
+                assert list(problems(state, event)) == []
+                self.check_time(state, event, entry.events[0].time)
+                state = deepcopy(state)
+                evolve(state, event)
+            state = fold(deepcopy(before), data, entry.number)
+            self.check_attempts(state, events)
+        self.checked = state
+
+    def check_attempts(self, state: Session, events: tuple[AnyEvent, ...]) -> None:
+        """When the attempts of a round are used up, none follows at once."""
+        for failed, following in pairwise(events):
+            if isinstance(failed, RoundFailed) and isinstance(following, RoundOpened):
+                assert failed.attempt % state.settings.attempts_max != 0
+
+    def check_time(self, state: Session, event: AnyEvent, now: datetime) -> None:
+        """What a deadline decides is decided at the deadline, not before."""
+        opened = state.round
+        if isinstance(event, SessionWaiting) or (
+            isinstance(event, RoundOpened) and state.phase is SessionPhase.WAITING and state.rest
+        ):
+            assert state.look_again is None or now >= state.look_again
+        elif isinstance(event, SessionFailed) and state.phase is SessionPhase.WAITING:
+            assert state.look_again is not None
+            assert now >= state.look_again
+        elif isinstance(event, RoundClosing) and event.reason is ClosingReason.DEADLINE:
+            assert opened is not None
+            assert now >= opened.deadline
+        elif isinstance(event, RoundReopened):
+            assert opened is not None
+            assert opened.closing is not None
+            assert opened.closing.reason is ClosingReason.TARGET
+            assert now < opened.deadline
+            assert event.valid + len(event.refused) < len(opened.cohort)
+            candidates = [
+                key
+                for key, sequence in self.stored.items()
+                if key[:2] == (event.round, event.attempt) and sequence <= opened.cutoff
+            ]
+            assert event.valid + len(event.refused) == len(candidates)
+        elif isinstance(event, RoundFailed | RoundCompleted):
+            assert opened is not None
+            answered = (
+                event.refused
+                if isinstance(event, RoundFailed)
+                else (*event.refused, *event.counted)
+            )
+            valid = event.valid if isinstance(event, RoundFailed) else 0
+            reached = isinstance(event, RoundCompleted) and len(event.counted) >= opened.target
+            everyone = len(answered) + valid >= len(opened.cohort)
+            assert reached or everyone or now >= opened.deadline
 
     @invariant()
     def rounds_are_completed_once_and_in_order(self) -> None:
@@ -325,6 +485,14 @@ class RoundMachine(RuleBasedStateMachine):
             assert finishes
         assert waits or finishes or state.phase is SessionPhase.PAUSED
 
+    def all_holds(self) -> None:
+        """Check every invariant, where hypothesis does not."""
+        self.the_log_folds_and_is_a_chain()
+        self.only_what_may_happen_happens()
+        self.rounds_are_completed_once_and_in_order()
+        self.everyone_has_an_answer()
+        self.something_moves_every_open_session()
+
     def teardown(self) -> None:
         """With enough clients, good updates and time, whatever happened before comes to an end."""
         if not self.log:
@@ -338,18 +506,40 @@ class RoundMachine(RuleBasedStateMachine):
                 return
             if state.phase is SessionPhase.PAUSED:
                 self.put(ResumeSession())
-            for who in range(7):
-                self.client_answers(who, False)
+            self.clients_answer(EVERYONE, 0)
             while self.inputs:
-                self.decide_one(0, 0, False)
-            while self.performed < len(self.log):
-                self.perform_next(False, False)
-            if self.state() is not None and self.state().round is None:
-                self.time_passes(700)
-            else:
-                self.time_passes(61)
+                self.decide_one(pick=0, controller=0, again=False)
+            self.perform_all()
+            state = self.state()
+            assert state is not None
+            self.time_passes(61 if state.round else 700)
         raise AssertionError(f"the session does not end: {self.state()}")
 
 
-RoundMachine.TestCase.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
+@given(
+    world=st.fixed_dictionaries(WORLDS),
+    steps=st.lists(st.tuples(WHO, BAD, WHO, TROUBLES, TROUBLES), min_size=3, max_size=10),
+)
+@settings(max_examples=150, deadline=None)
+def test_rounds_go_on_in_order_with_troubles(
+    world: dict[str, Any], steps: list[tuple[int, int, int, Trouble, Trouble]]
+) -> None:
+    """Most of a life is ordinary: answers, a closing, a finish, in order, with now and then a trouble."""
+    machine = RoundMachine()
+    machine.start(world)
+    for who, bad, while_closing, before, after in steps:
+        machine.perform_all()
+        machine.clients_answer(who, bad)
+        machine.trouble(*before)
+        machine.decide_all()
+        machine.clients_answer(while_closing, bad)
+        machine.perform_all()
+        machine.trouble(*after)
+        machine.decide_all()
+        machine.all_holds()
+    machine.teardown()
+    machine.all_holds()
+
+
+RoundMachine.TestCase.settings = settings(max_examples=40, stateful_step_count=40, deadline=None)
 TestRoundMachine = RoundMachine.TestCase
