@@ -16,7 +16,7 @@ from fedbus_runtime.ports import (
     Wire,
 )
 from fedbus_schemas import subjects
-from fedbus_schemas.ids import ProjectId, SessionId
+from fedbus_schemas.ids import ClientId, ProjectId, SessionId
 from fedbus_schemas.inputs import TargetReached
 from fedbus_schemas.streams import UPDATES
 from fedbus_schemas.work import FoldItem
@@ -42,25 +42,37 @@ class Tallies:
         """Count one stored update. Raises `Away`: then it is counted later."""
         _, project, _, session, number, client, attempt = message.subject.split(".")
         key = RoundKey(project, session, int(number), int(attempt))
-        live = await self._records.get_round(project, session)
-        epoch = self._records.epoch()
-        if (
-            live is None
-            or self._is_older(live, key)
-            or self._epochs.get((project, session)) != epoch
-        ):
-            # Redis was flushed, or holds a copy from before: from the streams it comes right.
+        live, tally = await self._count(key, {client: message.sequence})
+        if tally is None:
+            # Redis was flushed, or holds a copy from before: from the streams it comes right. What came
+            # to light then is the open attempt's, whose own updates may all have been counted before.
+            epoch = self._records.epoch()
             live, tally = await self._rounds.rebuild(project, session)
             self._epochs[project, session] = epoch
-        else:
-            updates = {client: message.sequence}
-            tally = await self._records.count(key, updates, batch_size(live))
+            if live is not None:
+                key = RoundKey(project, session, live.round, live.attempt)
         if live is None or not self._is_open(live, key):
             self._epochs.pop((project, session), None)
             return
         await self._hand_out(key, tally)
         if tally.stored >= live.target:
             await self._notify(key)
+
+    async def _count(
+        self, key: RoundKey, updates: dict[ClientId, int]
+    ) -> tuple[LiveRound | None, Tally | None]:
+        """Count in Redis. No tally: it has lost what was counted, before or just now."""
+        place = (key.project, key.session)
+        live = await self._records.get_round(*place)
+        epoch = self._records.epoch()
+        if live is None or self._is_older(live, key) or self._epochs.get(place) != epoch:
+            return None, None
+        tally = await self._records.count(key, updates, batch_size(live))
+        if tally.stored < live.target:
+            kept = await self._records.get_round(*place) is not None
+            if not kept or self._records.epoch() != epoch:
+                return None, None
+        return live, tally
 
     async def again(self, subject: str, sequence: int) -> None:
         """Count a stored update whose delivery is over. Raises `Away`."""
