@@ -90,7 +90,9 @@ class Handlers:
         entry, and what it may still decide then, the state says.
         """
         log = _log.bind(project=project, session=session, input=given.kind, cause=name)
-        online = await self._candidates.online(project, now)
+        online = (
+            () if isinstance(given, TargetReached) else await self._candidates.online(project, now)
+        )
         for _ in range(ATTEMPTS_MAX):
             try:
                 state = await self._fold.newest(project, session)

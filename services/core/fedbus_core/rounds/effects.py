@@ -12,6 +12,7 @@ from fedbus_schemas.events import (
     RoundClosing,
     RoundCompleted,
     RoundFailed,
+    RoundReopened,
     SessionFailed,
     SessionStopped,
 )
@@ -78,7 +79,9 @@ def effects(
         wanted.append(KeepMail())
     if any(isinstance(event, RoundClosing) for event in events):
         wanted += _finish(state)
-    wanted += [KeepLive(live_round(state)), deadline(state)]
+    wanted.append(KeepLive(live_round(state)))
+    if not all(isinstance(event, _DEADLINE_STAYS) for event in events):
+        wanted.append(deadline(state))
     for event in events:
         if isinstance(event, RoundCompleted | RoundFailed):
             wanted.append(Forget(event.round, event.attempt))
@@ -95,6 +98,8 @@ def everything(state: Session) -> tuple[Effect, ...]:
     return (KeepMail(), *_finish(state), KeepLive(live_round(state)), deadline(state))
 
 
+_DEADLINE_STAYS = (RoundClosing, RoundReopened)
+"""Events that leave the pending deadline as it is: writing it again would cost a stored message."""
 _HEAD_EVENTS = (RoundCompleted, RoundFailed, SessionStopped, SessionFailed)
 
 
