@@ -154,7 +154,10 @@ class Supervisor:
         self._full.clear()
 
     def _free(self) -> int:
-        return shutil.disk_usage(self._layout.root).free
+        """Give the least free space; a server's directory may be a disk of its own."""
+        stores = [self._layout.store(each.name) for each in self._of(servers_only=True)]
+        places = [self._layout.root, *(each for each in stores if each.is_dir())]
+        return min(shutil.disk_usage(each).free for each in places)
 
     def report(self) -> StackReport:
         """Say how the stack is."""

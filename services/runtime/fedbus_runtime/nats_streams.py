@@ -31,8 +31,10 @@ SUBJECTS_PER_ASK_MAX = 256
 
 _NO_MESSAGE = "404"
 _TOO_MANY_RESULTS = "413"
+_TIMED_OUT = "408"
 _WRONG_LAST_SEQUENCE = {10071, 10164}
 _STORE_FAILED = 10077
+_UNAVAILABLE = 503
 _NAME_IN_USE = 10058
 _NOT_FOUND = {10059, 10014}
 _NO_SUCH_MESSAGE = ("no message found", "stream store EOF")
@@ -300,7 +302,12 @@ def stream_config(stream: Stream, replicas: int) -> Json:
 
 async def call(connection: NatsConnection, verb: str, body: Json) -> Json:
     """Call the server's JSON interface. Raises `ServerRefusal`, `BusAway`."""
-    return _checked(await connection.ask(f"$JS.API.{verb}", _bytes(body)))
+    try:
+        return _checked(await connection.ask(f"$JS.API.{verb}", _bytes(body)))
+    except ServerRefusal as error:
+        if error.code == _UNAVAILABLE:
+            raise BusAway(error.text) from error
+        raise
 
 
 def _checked(answer: Msg) -> Json:
@@ -320,6 +327,8 @@ def _demand_messages(status: str | None, message: Msg) -> None:
     if status is None:
         return
     text = (message.headers or {}).get("Description", "refused")
+    if status.startswith("5") or status == _TIMED_OUT:
+        raise BusAway(f"{text} (direct get)")
     raise ServerRefusal(int(status), 0, f"{text} (direct get)")
 
 
