@@ -6,11 +6,10 @@ mostly a few of the ten classes, as a real site does, so its own model is poor o
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from sklearn.datasets import load_digits
-from sklearn.model_selection import train_test_split
 
 CLASSES = 10
 PIXELS = 64
@@ -35,6 +34,9 @@ class Data:
 
 def load() -> tuple[Data, Data]:
     """Give the training and the test part, always the same cut."""
+    from sklearn.datasets import load_digits  # a site has its file and needs no sklearn
+    from sklearn.model_selection import train_test_split
+
     images, labels = load_digits(return_X_y=True)
     scaled = (images / 16.0).astype(np.float32)
     parts = train_test_split(scaled, labels, test_size=0.25, random_state=7, stratify=labels)
@@ -49,6 +51,24 @@ def shard(data: Data, site: int) -> Data:
     owner = np.where(at_home, data.labels // 2, owner)
     mine = owner == site
     return Data(data.images[mine], data.labels[mine])
+
+
+def write(file: Path, data: Data, test: Data) -> None:
+    """Write what one site has on its disk: its own images, and the test images that all share."""
+    np.savez(
+        file,
+        images=data.images,
+        labels=data.labels,
+        test_images=test.images,
+        test_labels=test.labels,
+    )
+
+
+def read(file: Path) -> tuple[Data, Data]:
+    """Read a site's own images, and the test images."""
+    with np.load(file, allow_pickle=False) as arrays:
+        own = Data(arrays["images"], arrays["labels"])
+        return own, Data(arrays["test_images"], arrays["test_labels"])
 
 
 def new_model(seed: int = 1) -> Model:
@@ -93,9 +113,7 @@ def _forward(
     return hidden, scores / scores.sum(axis=1, keepdims=True)
 
 
-def _step(
-    net: Model, images: NDArray[np.float32], labels: NDArray[np.int64], rate: float
-) -> float:
+def _step(net: Model, images: NDArray[np.float32], labels: NDArray[np.int64], rate: float) -> float:
     hidden, chances = _forward(net, images)
     rows = np.arange(len(labels))
     loss = float(-np.log(chances[rows, labels] + 1e-9).mean())

@@ -48,9 +48,7 @@ def main() -> int:
         began = time.monotonic()
         with stack:
             names = [each.name for each in stack.status().processes]
-            console.print(
-                f"Healthy after {time.monotonic() - began:.1f} s: {', '.join(names)}"
-            )
+            console.print(f"Healthy after {time.monotonic() - began:.1f} s: {', '.join(names)}")
             with sites(stack, directory):
                 return run(console, stack, directory, baselines)
 
@@ -73,7 +71,9 @@ def run(
         rounds = tell(api.get(f"/v1/sessions/{session}/rounds"))["items"]
         show.accuracies(console, rounds, best, pooled)
         timeline = tell(api.get(f"/v1/sessions/{session}/rounds/{KILL_IN_ROUND}/timeline"))
-        show.waterfall(console, timeline, story)
+        clients = tell(api.get("/v1/clients"))["items"]
+        names = {one["client"]: one["name"] for one in clients}
+        show.waterfall(console, timeline, story, names)
     passed = audit(console, stack, directory, session)
     show.further(console, directory, session)
     return 0 if passed and story.completed else 1
@@ -102,7 +102,8 @@ def audit(console: Console, stack: LocalStack, directory: Path, session: str) ->
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         lines = (done.stdout + done.stderr).strip().splitlines()
         mark = "[green]✔[/]" if done.returncode == 0 else "[red]✘[/]"
-        console.print(f"{mark} fedbus audit {step[0]}: {lines[-1] if lines else ''}")
+        said = lines[0] if step[0] == "export" else lines[-1]
+        console.print(f"{mark} fedbus audit {step[0]}: {said}", soft_wrap=True)
         if done.returncode != 0:
             console.print("\n".join(lines))
             return False
@@ -114,9 +115,12 @@ def sites(stack: LocalStack, directory: Path) -> Iterator[None]:
     """Run one client process for each site."""
     processes: list[subprocess.Popen[bytes]] = []
     try:
+        everything, test = digits.load()
         for site, credentials in enumerate(join(stack)):
+            data = credentials.with_suffix(".npz")
+            digits.write(data, digits.shard(everything, site), test)
             with (directory / "logs" / f"{credentials.stem}.log").open("ab") as log:
-                command = [sys.executable, str(HERE / "site.py"), str(credentials), str(site)]
+                command = [sys.executable, str(HERE / "site.py"), str(credentials), str(data)]
                 processes.append(subprocess.Popen(command, stdout=log, stderr=log))
         yield
     finally:

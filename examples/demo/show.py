@@ -2,7 +2,7 @@
 
 import json
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
@@ -15,7 +15,7 @@ from rich.table import Table
 Json: TypeAlias = Any  # what an api answers; the demo reads it as a user would
 
 KILL_AFTER_UPDATES = 2
-BAR_CELLS = 56
+BAR_CELLS = 36
 
 
 @dataclass
@@ -63,14 +63,20 @@ def follow(
             if row and row.clients >= KILL_AFTER_UPDATES and not story.killed and not row.seconds:
                 kill(worker)
                 story.killed, story.killed_s = worker, time.monotonic()
-                row.note = f"SIGKILL {worker} with {row.clients} of {digits.SITES} updates in"
+                row.note = f"✝ {worker} at {row.clients} of {digits.SITES}"
             if kind == "round.completed.v1" and event["round"] == kill_in and story.killed:
                 story.takeover_s = time.monotonic() - story.killed_s
-                story.rows[kill_in].note += f"; taken over in {story.takeover_s:.2f} s"
+                story.rows[kill_in].note += f", taken over in {story.takeover_s:.2f} s"
             live.update(_table(story))
             last = story.rows.get(rounds)
             if story.completed and last is not None and last.accuracy is not None:
                 break
+    console.print()
+    if story.killed:
+        console.print(
+            f"[red]✝[/] {story.killed} got SIGKILL in the middle of round {kill_in}; the round was complete "
+            f"{story.takeover_s or 0:.2f} s later. Nothing was lost or counted twice: the audit below shows it."
+        )
     return story
 
 
@@ -114,7 +120,7 @@ def accuracies(console: Console, rounds: list[Json], best: float, pooled: float)
     )
 
 
-def waterfall(console: Console, timeline: Json, story: Story) -> None:
+def waterfall(console: Console, timeline: Json, story: Story, names: Mapping[str, str]) -> None:
     """Draw where one round's time went."""
     total = timeline["duration_s"]
     killed = f" (the one with the killed {story.killed})" if story.killed else ""
@@ -130,7 +136,10 @@ def waterfall(console: Console, timeline: Json, story: Story) -> None:
         long = max(1, round((end - start) / total * BAR_CELLS))
         bar = " " * min(before, BAR_CELLS - 1) + "━" * long
         table.add_row(
-            span["name"], span["who"], f"{(end - start) * 1000:.1f}", f"[cyan]{bar[:BAR_CELLS]}[/]"
+            span["name"],
+            names.get(span["who"], span["who"]),
+            f"{(end - start) * 1000:.1f}",
+            f"[cyan]{bar[:BAR_CELLS]}[/]",
         )
     console.print(table)
 
