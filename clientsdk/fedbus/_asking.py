@@ -16,6 +16,7 @@ from fedbus.options import Options
 log = logging.getLogger("fedbus")
 
 FIRST_TIMEOUT_S = 1.0
+PAUSE_MAX_S = 2.0
 
 PASSING = frozenset({RefusalCode.RETRY_LATER})
 OPEN_SOON = PASSING | {RefusalCode.ROUND_UNKNOWN, RefusalCode.CLIENT_UNKNOWN}
@@ -100,5 +101,8 @@ class Asker:
             timeout_s = min(2 * timeout_s, self._options.ask_timeout_s)
 
     def pauses(self) -> Iterator[float]:
-        """Give the pauses between tries."""
-        return _backoff.pauses(self._options.backoff_min_s, self._options.backoff_max_s)
+        """Give the pauses between tries on a connection that stands: a server that comes back is
+        found soon, and one that has too much to do says so itself (`retry_after_s`).
+        """
+        longest_s = max(self._options.backoff_min_s, min(PAUSE_MAX_S, self._options.backoff_max_s))
+        return _backoff.pauses(self._options.backoff_min_s, longest_s)
