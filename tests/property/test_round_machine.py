@@ -53,7 +53,7 @@ from fedbus_schemas.sessions import (
 )
 from fedbus_schemas.tasks import Fate, TrainTask
 from fedbus_schemas.work import FinishItem, FinishResult
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
@@ -87,6 +87,15 @@ WORLDS: dict[str, st.SearchStrategy[Any]] = {
     "below_minimum": st.sampled_from(BelowMinimum),
     "attempts_max": st.integers(1, 2),
     "online": st.sets(st.integers(0, 6), min_size=2) | st.just(set(range(7))),
+}
+SEVEN = {
+    "rounds": 1,
+    "minimum": 1,
+    "target": 3,
+    "invited": None,
+    "below_minimum": BelowMinimum.WAIT,
+    "attempts_max": 2,
+    "online": set(range(7)),
 }
 INITIAL = ModelRef(digest="0" * 64, size=8, layout="1" * 64, exponents=(0,))
 
@@ -122,9 +131,9 @@ class RoundMachine(RuleBasedStateMachine):
     @initialize(world=st.fixed_dictionaries(WORLDS))
     def start(self, world: dict[str, Any]) -> None:
         """Ask for a session."""
-        online = world.pop("online")
-        wanted = SessionSettings(**world, round_timeout_s=60, seed=7)
-        self.online = set(online)
+        asked = {name: value for name, value in world.items() if name != "online"}
+        wanted = SessionSettings(**asked, round_timeout_s=60, seed=7)
+        self.online = set(world["online"])
         self.put(StartSession(session=SESSION, settings=wanted, model=INITIAL))
         self.decide_one(pick=0, controller=0, again=False)
 
@@ -521,6 +530,17 @@ class RoundMachine(RuleBasedStateMachine):
 @given(
     world=st.fixed_dictionaries(WORLDS),
     steps=st.lists(st.tuples(WHO, BAD, WHO, TROUBLES, TROUBLES), min_size=3, max_size=10),
+)
+@example(  # the first closing's result comes again while the second is under way
+    world=SEVEN,
+    steps=[
+        (0b0000111, 0b0000001, 0, ("none", 0), ("none", 0)),
+        (0b0011111, 0, 0, ("none", 0), ("another", 0)),
+    ],
+)
+@example(  # the notice comes again while the round is closing, after one more update
+    world=SEVEN,
+    steps=[(0b0000111, 0, 0b0001000, ("none", 0), ("another", 3))],
 )
 @settings(max_examples=150, deadline=None)
 def test_rounds_go_on_in_order_with_troubles(

@@ -258,13 +258,14 @@ def _stored_before_store(original: Any) -> Any:
             except (Away, AlreadyStored):
                 return
 
+        expected = self._streams._inner._server.taking(subject).last_sequence + 1
         running().create_task(later())
         return Answer(
             stored=Stored(
                 session=manifest.session,
                 round=manifest.round,
                 attempt=manifest.attempt,
-                sequence=1,
+                sequence=expected,
                 update=manifest.update.digest,
             )
         )

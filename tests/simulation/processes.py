@@ -57,6 +57,7 @@ class Process:
         self.noise = noise
         self.chance = chance
         self.alive = True
+        self.ready = False
         self.skew_s = 0.0
         self.compute_s = 0.0
         self.kept: Any = None

@@ -220,12 +220,13 @@ class World:
         process.start(self._watched(process, work), self._group)
 
     async def _watched(self, process: Process, work: Coroutine[Any, Any, None]) -> None:
-        """A process that ends by itself is started again; only an absent server is an excuse."""
+        """A process that ends by itself is started again. While it starts, an absent server is an excuse."""
         try:
             await work
         except* (Away, LoopEnded) as ended:
-            why = [str(one) for one in ended.exceptions]
-            self.recording.note(process.name, f"ends: {why}")
+            self.recording.note(process.name, f"ends: {_leaves(ended)}")
+            if process.ready:
+                self.violate(f"{process.name} ended: {_leaves(ended)}")
         except* Exception as bugs:  # noqa: BLE001  # told as a violation
             self.violate(f"{process.name} ended: {_leaves(bugs)}")
         process.alive = False
@@ -241,6 +242,7 @@ class World:
                 await controller(Service(settings, servers, tasks))
             else:
                 await combiner(Service(settings, servers, tasks))
+            process.ready = True
 
     async def _client(self, process: Process, client: ClientPlan) -> None:
         process.compute_s, process.skew_s = client.compute_s, client.skew_s

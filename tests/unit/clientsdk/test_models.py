@@ -74,14 +74,14 @@ def test_a_download_goes_on_in_another_process(tmp_path: Path, world: Any) -> No
 
 
 def test_one_partial_download_a_client_is_kept(tmp_path: Path, world: Any) -> None:
-    datas = [world.model_file(number) for number in range(3)]
+    contents = [world.model_file(number) for number in range(3)]
     for owner in ("me", "you"):
-        for data in datas:
+        for data in contents:
             incoming = Models(tmp_path, 4, owner=owner).incoming(world.blob(data))
             incoming.add(data[:10])
             incoming.close()
     left = {path.name for path in tmp_path.iterdir()}
-    digest = world.blob(datas[-1]).digest
+    digest = world.blob(contents[-1]).digest
     assert left == {f"{digest}.me.part", f"{digest}.you.part"}
 
 
