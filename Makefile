@@ -6,7 +6,7 @@ DISTRIBUTIONS := schemas services/core services/runtime services/controller serv
 CODE := schemas services clientsdk deploy tests examples benchmarks tools
 READY := $(VENV)/.ready
 
-.PHONY: help demo up down test unit sim check fix schemas docs requirements chaos bench clean
+.PHONY: help demo up down test unit sim check fix schemas docs requirements chaos soak bench clean
 .DEFAULT_GOAL := help
 
 help:  ## show this list
@@ -31,13 +31,16 @@ down: $(READY)  ## stop it
 	@$(BIN)/fedbus down
 
 test: unit  ## every test but the long chaos runs
-	@$(BIN)/python -m pytest -q tests/simulation tests/contract tests/e2e tests/chaos
+	@$(BIN)/python -m pytest -q tests/simulation tests/contract tests/e2e tests/chaos tests/soak
 
 sim: $(READY)  ## simulate many seeds; SCENARIO=... SEED=... RUNS=... TRACE=1 (docs/simulation.md)
 	@$(BIN)/python -m tests.simulation $(if $(SCENARIO),--scenario $(SCENARIO)) --seed $(or $(SEED),0) --runs $(or $(RUNS),1200) $(if $(TRACE),--trace)
 
 chaos: $(READY)  ## every test that kills processes, also the long ones
 	@$(BIN)/python -m pytest -q -m "chaos or long"
+
+soak: $(READY)  ## run sessions for an hour and fail when something grows; MINUTES=5
+	@$(BIN)/python -m tests.soak --minutes $(or $(MINUTES),60)
 
 bench: $(READY)  ## how fast updates are folded; benchmarks/ has more, each says how to run it
 	@$(BIN)/python benchmarks/fold.py
