@@ -41,12 +41,12 @@ class LiveRounds:
         state = await self._log.newest(project, session)
         if state is None:
             return None, Tally(0)
-        live = live_round(state)
-        await self._records.put_round(live)
-        if state.round is None:
-            return live, Tally(0)
-        key = RoundKey(project, session, live.round, live.attempt)
-        return live, await self._records.count(key, await self._stored(key), batch_size(live))
+        live, tally = live_round(state), Tally(0)
+        if state.round is not None:
+            key = RoundKey(project, session, live.round, live.attempt)
+            tally = await self._records.count(key, await self._stored(key), batch_size(live))
+        await self._records.put_round(live)  # last: who finds it takes the counts for whole
+        return live, tally
 
     async def _stored(self, key: RoundKey) -> dict[ClientId, int]:
         subject = subjects.update(key.project, key.session, key.round, "*", key.attempt)

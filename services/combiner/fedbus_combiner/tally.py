@@ -46,9 +46,7 @@ class Tallies:
         if tally is None:
             # Redis was flushed, or holds a copy from before: from the streams it comes right. What came
             # to light then is the open attempt's, whose own updates may all have been counted before.
-            epoch = self._records.epoch()
-            live, tally = await self._rounds.rebuild(project, session)
-            self._epochs[project, session] = epoch
+            live, tally = await self._rebuild(project, session)
             if live is not None:
                 key = RoundKey(project, session, live.round, live.attempt)
         if live is None or not self._is_open(live, key):
@@ -61,17 +59,32 @@ class Tallies:
     async def _count(
         self, key: RoundKey, updates: dict[ClientId, int]
     ) -> tuple[LiveRound | None, Tally | None]:
-        """Count in Redis. No tally: it has lost what was counted, before or just now."""
+        """Count in Redis. No tally: it may have lost what was counted.
+
+        Whoever finds nothing counted before makes sure: a flush may have come at any moment, also
+        before somebody wrote the session's state again.
+        """
         place = (key.project, key.session)
         live = await self._records.get_round(*place)
         epoch = self._records.epoch()
         if live is None or self._is_older(live, key) or self._epochs.get(place) != epoch:
             return None, None
+        if (live.round, live.attempt) > (key.round, key.attempt):
+            return live, Tally(0)  # it is over, and what was counted of it is forgotten
         tally = await self._records.count(key, updates, batch_size(live))
-        if tally.stored < live.target:
-            kept = await self._records.get_round(*place) is not None
-            if not kept or self._records.epoch() != epoch:
-                return None, None
+        is_first = tally.stored <= len(updates)
+        if tally.stored < live.target and (is_first or self._records.epoch() != epoch):
+            return None, None
+        return live, tally
+
+    async def _rebuild(
+        self, project: ProjectId, session: SessionId
+    ) -> tuple[LiveRound | None, Tally]:
+        """Count from the streams. Who fails in the middle of it does it again."""
+        self._epochs.pop((project, session), None)
+        epoch = self._records.epoch()
+        live, tally = await self._rounds.rebuild(project, session)
+        self._epochs[project, session] = epoch
         return live, tally
 
     async def again(self, subject: str, sequence: int) -> None:

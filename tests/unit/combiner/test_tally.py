@@ -9,6 +9,7 @@ from fedbus_combiner.tally import Tallies
 from fedbus_core.rounds.decide import Facts, decide
 from fedbus_core.rounds.log import fold, seal
 from fedbus_core.rounds.state import Session
+from fedbus_runtime.errors import RecordsAway
 from fedbus_runtime.folded_log import FoldedLog
 from fedbus_runtime.memory import MemoryWorld
 from fedbus_runtime.memory_clock import START, ManualClock
@@ -113,4 +114,34 @@ async def test_the_target_is_told_by_whoever_finds_it_reached(counting: Counting
     for client in CLIENTS:
         await counting.store(client)
     await counting.tallies.on_update(old)
+    assert len(counting.wire.notices) == 1
+
+
+async def test_the_target_is_told_when_only_the_state_was_written_again_after_a_flush(
+    counting: Counting,
+) -> None:
+    for client in CLIENTS[:2]:
+        await counting.tallies.on_update(await counting.store(client))
+    live = await counting.records.get_round(PROJECT, SESSION)
+    assert live is not None
+    counting.world.redis.flush()
+    await counting.records.put_round(live)  # as a performer does
+    await counting.tallies.on_update(await counting.store(CLIENTS[2]))
+    assert len(counting.wire.notices) == 1
+
+
+async def test_a_rebuild_that_broke_off_is_done_again(counting: Counting) -> None:
+    for client in CLIENTS[:2]:
+        await counting.tallies.on_update(await counting.store(client))
+    last = await counting.store(CLIENTS[2])
+
+    def lose() -> None:
+        counting.world.redis.away = True
+
+    counting.world.redis.flush()
+    counting.records.before_count = lose
+    with pytest.raises(RecordsAway):
+        await counting.tallies.on_update(last)
+    counting.world.redis.away = False
+    await counting.tallies.on_update(last)
     assert len(counting.wire.notices) == 1
