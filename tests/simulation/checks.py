@@ -174,11 +174,23 @@ def _check_redis(world: World, state: Session) -> Iterator[str]:
     elif live != wanted:
         yield f"{state.session}: Redis holds {live}, the log says {wanted}"
     kept = world.stream("UPDATES")
+    over = [key for key in world.redis.content.attempts if key.session == state.session]
+    if over and state.ended and "redis" not in world.hurt:
+        yield f"{state.session}: Redis still counts {over}"
+    partials = [key for key in world.blobs.content if f"/partials/{state.session}/" in key]
+    if partials and state.ended and _had_its_store(world):
+        yield f"{state.session}: partials that nobody needs: {partials}"
     for key, attempt in world.redis.content.attempts.items():
         for client, sequence in attempt.stored.items():
             place = subjects.update(PROJECT, key.session, key.round, client, key.attempt)
             if kept.sequences.get(place) != [sequence]:
                 yield f"Redis counts {client} in {key} at {sequence}, it is not stored there"
+
+
+def _had_its_store(world: World) -> bool:
+    """Whether nothing came between the services and the object store."""
+    cut = any(fault.kind == "cut_store" for fault in world.plan.faults)
+    return not cut and not world.plan.noise.loss and "store" not in world.hurt
 
 
 def _check_mail(world: World, state: Session) -> Iterator[str]:
