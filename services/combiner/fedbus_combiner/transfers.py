@@ -8,6 +8,8 @@ no longer counts.
 
 from collections.abc import Awaitable, Callable
 
+import structlog
+from fedbus_runtime.errors import RecordsAway
 from fedbus_runtime.ports import Clock, TransferLimits, Transfers
 from fedbus_schemas.asks import Answer, GrantRequest, Noted, PiecesRequest, TransferDone
 from fedbus_schemas.codec import Unreadable, read
@@ -19,6 +21,9 @@ from fedbus_schemas.updates import Manifest, Submission
 TURN_S = 0.25
 """About how long a transfer takes; whoever waits asks again when those before it may be through."""
 RETRY_AFTER_MAX_S = 5.0
+
+_RIDES_ALONG = b'"inline":"'
+_log = structlog.get_logger(__name__)
 
 Handler = Callable[[ProjectId, ClientRecord, bytes], Awaitable[Answer]]
 Judge = Callable[[ProjectId, ClientRecord, GrantRequest | PiecesRequest], Awaitable[Refusal | None]]
@@ -53,7 +58,7 @@ class Places:
                 return Answer(refusal=self._full(waiting))
             answer = await grant(project, sender, data)
             if not _begins(answer):
-                await self._transfers.release(project, name)
+                await self._release(project, name)
             return answer
 
         return gated
@@ -64,7 +69,7 @@ class Places:
         async def ending(project: ProjectId, sender: ClientRecord, data: bytes) -> Answer:
             digest = _submitted(data)
             if digest is not None:
-                await self._transfers.release(project, _name(sender.client, digest))
+                await self._release(project, _name(sender.client, digest))
             return await submit(project, sender, data)
 
         return ending
@@ -77,6 +82,13 @@ class Places:
             return Answer(refusal=Refusal(code=RefusalCode.UNREADABLE, detail=str(error)))
         await self._transfers.release(project, _name(sender.client, over.blob))
         return Answer(noted=Noted())
+
+    async def _release(self, project: ProjectId, name: str) -> None:
+        """Give a place back beside something else, which does not fail for it: the lease ends by itself."""
+        try:
+            await self._transfers.release(project, name)
+        except RecordsAway as away:
+            _log.debug("transfer.unreleased", why=str(away))
 
     def _full(self, waiting: int) -> Refusal:
         turns = 1 + waiting / self._limits.transfers
@@ -106,10 +118,10 @@ def _wanted(data: bytes) -> GrantRequest | PiecesRequest | None:
 
 def _submitted(data: bytes) -> str | None:
     """Give the digest of an update that rode apart; None when it rides along or cannot be read."""
+    if _RIDES_ALONG in data:
+        return None
     try:
         submission = read(Submission, data)
-        if submission.inline is not None:
-            return None
         return read(Manifest, submission.manifest).update.digest
     except Unreadable:
         return None

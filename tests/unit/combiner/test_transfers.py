@@ -179,3 +179,12 @@ async def test_what_may_not_be_moved_takes_no_place_and_is_not_told_to_come_agai
     waiting = await world.ask("b", "2" * 64)
     assert waiting.refusal is not None
     assert waiting.refusal.code is RefusalCode.RETRY_LATER
+
+
+async def test_an_update_that_rides_along_asks_nobody_and_one_apart_does_not_fail_for_it() -> None:
+    world = World()
+    world.redis.away = True
+    for inline in ("AAAA", None):
+        submission = Submission(manifest="{}", key="k" * 43, signature="s" * 86, inline=inline)
+        await world.submit(P, world.client("a"), submission.to_bytes())
+    assert world.asked == 2
