@@ -1,4 +1,4 @@
-"""Many virtual clients in one process, for the benchmarks: `python fleet.py CREDENTIALS...`.
+"""Many virtual clients in one process, for the benchmarks: `python fleet.py FIRST CREDENTIALS...`.
 
 A client gives the model back with its own 1e-6 added and says that it stands for its place's examples.
 """
@@ -25,13 +25,13 @@ def trainer(place: int) -> fedbus.Trainer:
     return fedbus.Trainer(train)
 
 
-async def main(files: list[str]) -> None:
+async def main(first: int, files: list[str]) -> None:
     """Run all clients until the process is ended."""
     async with asyncio.TaskGroup() as group:
-        for place, file in enumerate(files):
+        for place, file in enumerate(files, start=first):
             client = fedbus.Client(trainer(place), fedbus.Options(credentials=Path(file)))
             group.create_task(client.run())
 
 
 if __name__ == "__main__":
-    asyncio.run(main(sys.argv[1:]))
+    asyncio.run(main(int(sys.argv[1]), sys.argv[2:]))
