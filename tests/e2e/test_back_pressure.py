@@ -5,12 +5,15 @@ import time
 from pathlib import Path
 
 import pytest
+import redis
+from fedbus_local import keys as secret_files
 from fedbus_local.stack import LocalStack
 
-from tests.stacks import Lines, federation
+from tests.stacks import Federation, Lines, eventually, federation
 from tests.trainers import LARGE
 
 CLIENTS = 150
+LEASE_S = 30.0
 COMBINER_GROWTH_MAX_MB = 120
 """What a combiner may take above its rest; the updates are 120 MB in all, it holds two groups of 16 MB."""
 
@@ -21,6 +24,13 @@ def memory_mb(pid: int, what: str) -> float:
         if line.startswith(what):
             return int(line.split()[1]) / 1024
     raise AssertionError(what)
+
+
+def places_taken(fed: Federation) -> int:
+    """Count the places for transfers that somebody has."""
+    password = secret_files.read(fed.stack.layout, "redis.password")
+    with redis.Redis(port=fed.stack.plan.ports["redis"], password=password) as connection:
+        return int(connection.zcard(f"fl:{fed.project}:transfers"))
 
 
 @pytest.mark.timeout(300)
@@ -42,6 +52,11 @@ async def test_a_crowd_that_finishes_at_once_is_all_counted(
         await fed.ended(session)
         took_s = time.monotonic() - struck_s
         assert [one["counted"] for one in await fed.rounds(session)] == [CLIENTS]
+
+        async def all_given_back() -> bool:
+            return places_taken(fed) == 0
+
+        await eventually(all_given_back, "all places were given back by word", LEASE_S / 2)
         await fed.assert_sound(session)
     assert {one.name: (one.pid, one.restarts) for one in stack.status().processes} == before
     turned_away = sum(line.startswith("grant: retry_later") for line in lines.lines)
