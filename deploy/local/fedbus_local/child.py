@@ -9,7 +9,7 @@ import os
 import signal
 import time
 from asyncio.subprocess import DEVNULL, PIPE, STDOUT, Process
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 
 from fedbus_local import pids
@@ -59,6 +59,7 @@ class Child:
         self._was_healthy = False
         self._kept = True
         self._again = False
+        self._more: Mapping[str, str] = {}
         self._ended = False
         self._wake = asyncio.Event()
         self._gone = asyncio.Event()
@@ -106,9 +107,13 @@ class Child:
             pids.send(self._process.pid, number)
         return self.pid
 
-    async def restart(self) -> None:
-        """End the present life and begin another at once; also for one that was held down."""
+    async def restart(self, more: Mapping[str, str] | None = None) -> None:
+        """End the present life and begin another at once; also for one that was held down.
+
+        `more` is added to the environment of that one life.
+        """
         self._kept = self._again = True
+        self._more = more or {}
         await self._end_life()
         self._wake.set()
 
@@ -145,6 +150,7 @@ class Child:
         """Run one life to its end."""
         self._was_healthy = False
         self._clear_leftovers()
+        more, self._more = self._more, {}
         try:
             process = await asyncio.create_subprocess_exec(
                 *self.program.command,
@@ -152,7 +158,7 @@ class Child:
                 stdout=PIPE,
                 stderr=STDOUT,
                 cwd=self.program.folder,
-                env=self.program.environ(),
+                env={**self.program.environ(), **more},
                 process_group=0,
                 preexec_fn=tie_to(os.getpid()),
             )

@@ -16,7 +16,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Self
 
@@ -179,9 +179,12 @@ class LocalStack:
         pid = answer["pid"]
         return pid if isinstance(pid, int) else None
 
-    def restart(self, name: str) -> None:
-        """Stop a process and start it again (or start one that was held down); return when it is healthy."""
-        list(control.ask(self.layout, "restart", name=name))
+    def restart(self, name: str, *, environment: Mapping[str, str] | None = None) -> None:
+        """Stop a process and start it again (or start one that was held down); return when it is healthy.
+
+        `environment` is added for that start only: when it ends by itself, it begins again without.
+        """
+        list(control.ask(self.layout, "restart", name=name, environment=dict(environment or {})))
         self.wait_healthy(name)
 
     def scale(self, *, controllers: int | None = None, combiners: int | None = None) -> list[str]:

@@ -218,7 +218,10 @@ class Supervisor:
 
     async def _restart(self, question: Json) -> AsyncIterator[Json]:
         child = self._child(question)
-        await child.restart()
+        more = question.get("environment")
+        await child.restart(
+            {str(name): str(text) for name, text in more.items()} if isinstance(more, dict) else {}
+        )
         yield {"name": child.name}
 
     async def _scale(self, question: Json) -> AsyncIterator[Json]:

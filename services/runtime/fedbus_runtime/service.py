@@ -18,6 +18,7 @@ import structlog
 import uvloop
 
 from fedbus_runtime.connections import Connections, Needs, Servers, connect
+from fedbus_runtime.crash_points import armed
 from fedbus_runtime.errors import SettingsFault
 from fedbus_runtime.health import HealthServer
 from fedbus_runtime.logs import configure_logs
@@ -50,7 +51,7 @@ class Service(Generic[S]):
 
     def __init__(self, settings: S, servers: Servers, tasks: asyncio.TaskGroup) -> None:
         self.settings = settings
-        self.connections: Connections = servers.ports
+        self.connections: Connections = armed(servers.ports, settings)
         self._servers = servers
         self._tasks = tasks
         self._loops: list[asyncio.Task[None]] = []

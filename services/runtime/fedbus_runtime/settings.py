@@ -109,6 +109,25 @@ class HealthSettings(Section):
     port: Port = Field(default=0, description="The port to listen on; 0 = health is not served.")
 
 
+class CrashSettings(Section):
+    """Crash points: for tests only; see `crash_points.py`."""
+
+    allow: bool = Field(
+        default=False,
+        description="For tests only: without it, a point or a file here is refused.",
+    )
+    at: str = Field(
+        default="", description="For tests only: the crash point at which the service kills itself."
+    )
+    count: Annotated[int, Field(ge=1)] = Field(
+        default=1, description="For tests only: at which passing of that point."
+    )
+    record: Path | None = Field(
+        default=None,
+        description="For tests only: a file to which every crash point that is passed is written.",
+    )
+
+
 def _this_host() -> str:
     return re.sub(r"[^A-Za-z0-9_-]", "-", socket.gethostname())[:64] or "service"
 
@@ -133,6 +152,7 @@ class ServiceSettings(BaseSettings):
     redis: RedisSettings = RedisSettings()
     s3: S3Settings = S3Settings()
     health: HealthSettings = HealthSettings()
+    crash: CrashSettings = CrashSettings()
 
     @classmethod
     def load(cls, environment: Mapping[str, str] = os.environ) -> Self:

@@ -98,6 +98,23 @@ async def test_a_process_that_is_held_down_stays_down_until_restarted(tmp_path: 
     stage.journal.close()
 
 
+async def test_more_environment_is_for_one_life_only(tmp_path: Path) -> None:
+    says = "import os; print(f'MORE={os.environ.get(\"MORE\")}', flush=True)"
+    stage = Stage(tmp_path / "d", f"{says}; {WAITS}")
+    async with asyncio.TaskGroup() as tasks:
+        tasks.create_task(stage.child.run())
+        await stage.until(State.HEALTHY)
+        await stage.child.restart({"MORE": "yes"})
+        await stage.until(State.HEALTHY)
+        stage.child.kill(signal.SIGKILL, restart=True)
+        await stage.until(State.RESTARTING, State.STARTING)
+        await stage.until(State.HEALTHY)
+        await stage.child.stop()
+    stage.journal.close()
+    said = [line for line in stage.heard if line.startswith("MORE")]
+    assert said == ["MORE=None", "MORE=yes", "MORE=None"]
+
+
 async def test_one_that_never_gets_up_counts_as_failed(tmp_path: Path) -> None:
     stage = Stage(tmp_path / "d", "raise SystemExit(78)")
     async with asyncio.TaskGroup() as tasks:
