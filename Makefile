@@ -42,8 +42,8 @@ chaos: $(READY)  ## every test that kills processes, also the long ones
 soak: $(READY)  ## run sessions for an hour and fail when something grows; MINUTES=5
 	@$(BIN)/python -m tests.soak --minutes $(or $(MINUTES),60)
 
-bench: $(READY)  ## how fast updates are folded; benchmarks/ has more, each says how to run it
-	@$(BIN)/python benchmarks/fold.py
+bench: $(READY)  ## whole rounds, kills and folding, beside the peers (ten minutes)
+	@$(BIN)/python benchmarks/all.py
 
 unit: $(READY)  ## the tests that need no server
 	@$(BIN)/python -m pytest -q -n 2 tests/unit tests/property tests/tidy
