@@ -10,6 +10,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from typing import Protocol
 from urllib.parse import urlsplit
 
 from fedbus_schemas.asks import Grant
@@ -40,6 +41,25 @@ class LinkBroke(StoreAway):
     """The connection was lost in the middle of a transfer."""
 
 
+class Store(Protocol):
+    """The object store, through grants. Blocking. `Blobs` is the real one."""
+
+    def get(self, grant: Grant, incoming: Incoming, stop: Callable[[], bool]) -> bytearray:
+        """Fetch what is missing of a blob, and check its length and SHA-256.
+
+        Raises `StoreAway`, and `Stopped` soon after `stop()` turned True; what came stays in `incoming`.
+        """
+
+    def put(self, grant: Grant, content: Content, stop: Callable[[], bool]) -> None:
+        """Store a blob. One that is there already is fine.
+
+        Raises `StoreAway`, `Stopped`, and `ContentGone`.
+        """
+
+    def close(self) -> None:
+        """Close what is open."""
+
+
 class Blobs:
     """The object store, through grants. Keeps connections open; may be used by several threads."""
 
@@ -49,10 +69,7 @@ class Blobs:
         self._lock = threading.Lock()
 
     def get(self, grant: Grant, incoming: Incoming, stop: Callable[[], bool]) -> bytearray:
-        """Fetch what is missing of a blob, and check its length and SHA-256.
-
-        Raises `StoreAway`, and `Stopped` soon after `stop()` turned True; what came stays in `incoming`.
-        """
+        """Fetch what is missing; see `Store`."""
         start = incoming.place
         headers = {"Range": f"bytes={start}-"} if start else {}
         with self._answer(grant, None, headers, stop) as answer:
@@ -73,10 +90,7 @@ class Blobs:
         return incoming.data
 
     def put(self, grant: Grant, content: Content, stop: Callable[[], bool]) -> None:
-        """Store a blob. One that is there already is fine.
-
-        Raises `StoreAway`, `Stopped`, and `ContentGone`.
-        """
+        """Store a blob; see `Store`."""
         with self._answer(grant, content, {}, stop) as answer:
             if answer.status not in (200, 201, 204, EXISTS):
                 raise StoreAway(f"the object store answered {answer.status} to an upload")

@@ -13,7 +13,7 @@ from fedbus_schemas.tasks import ModelToFetch
 
 from fedbus import _threads
 from fedbus._asking import OPEN_SOON, Asker
-from fedbus._blobs import Blobs
+from fedbus._blobs import Store
 from fedbus._models import Incoming, Models
 from fedbus.errors import BadModel, StoreAway, refused
 
@@ -26,7 +26,7 @@ class Fetcher:
     def __init__(
         self,
         asker: Asker,
-        blobs: Blobs,
+        blobs: Store,
         models: Models,
         *,
         bytes_max: int,

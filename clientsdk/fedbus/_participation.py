@@ -17,7 +17,7 @@ from fedbus_schemas.updates import ValidationReport
 
 from fedbus import _backoff, _threads
 from fedbus._asking import OPEN_SOON, Asker, Line
-from fedbus._blobs import Blobs
+from fedbus._blobs import Blobs, Store
 from fedbus._content import ContentGone
 from fedbus._fetching import Fetcher
 from fedbus._jobs import Jobs, Withdrawal
@@ -63,6 +63,7 @@ class Participation:
         keys: Keys,
         line: Line,
         fail: Callable[[FedbusError], None],
+        store: Store | None = None,
     ) -> None:
         self._options = options
         self._credentials = credentials
@@ -72,7 +73,7 @@ class Participation:
         self._client = ""
         self._noise = 0
         self._asker = Asker(line, options)
-        self._blobs = Blobs(options.store_timeout_s)
+        self._blobs: Store = store or Blobs(options.store_timeout_s)
         self._kept = _kept(options, keys.device)
         self._jobs = Jobs(
             trainer,

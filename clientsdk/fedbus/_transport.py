@@ -9,6 +9,7 @@ import logging
 import re
 import secrets
 from collections.abc import Callable, Coroutine, Iterator
+from importlib.util import find_spec
 from random import SystemRandom
 
 from fedbus_schemas import subjects
@@ -22,7 +23,7 @@ from pydantic import ValidationError
 
 from fedbus import _backoff
 from fedbus._keys import Keys
-from fedbus.errors import BusAway, NotPermitted
+from fedbus.errors import BadOption, BusAway, NotPermitted
 from fedbus.options import Options
 
 log = logging.getLogger("fedbus")
@@ -41,6 +42,11 @@ class Bus:
     def __init__(
         self, *, project: str, name: str, servers: tuple[str, ...], keys: Keys, options: Options
     ) -> None:
+        if any(_is_websocket(server) for server in servers) and find_spec("aiohttp") is None:
+            raise BadOption(
+                "the credentials name a WebSocket server (ws:// or wss://), which needs aiohttp: "
+                "pip install 'fedbus[websocket]'"
+            )
         self._project = project
         self._name = name
         self._servers = servers
@@ -230,6 +236,10 @@ class _Connection:
         for _, answer in list(self._waiting.values()):
             if not answer.done():
                 answer.set_exception(BusAway("the connection was lost"))
+
+
+def _is_websocket(server: str) -> bool:
+    return server.lower().startswith(("ws://", "wss://"))
 
 
 def _headers(trace_id: str) -> dict[str, str]:

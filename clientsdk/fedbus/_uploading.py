@@ -12,7 +12,7 @@ from fedbus_schemas.refusals import Refusal
 
 from fedbus import _content, _threads
 from fedbus._asking import OPEN_SOON, PASSING, Asker
-from fedbus._blobs import Blobs, LinkBroke
+from fedbus._blobs import LinkBroke, Store
 from fedbus._content import Content
 from fedbus._link import Link
 from fedbus._updates import Update
@@ -38,7 +38,7 @@ class Upload:
 class Uploader:
     """Uploads, one try at a time. Each try goes on where the store says that the last one ended."""
 
-    def __init__(self, asker: Asker, blobs: Blobs, link: Link) -> None:
+    def __init__(self, asker: Asker, blobs: Store, link: Link) -> None:
         self._asker = asker
         self._blobs = blobs
         self._link = link

@@ -9,6 +9,7 @@ from pathlib import Path
 from fedbus_schemas.credentials import Credentials
 
 from fedbus._asking import Line
+from fedbus._blobs import Store
 from fedbus._keys import Keys
 from fedbus._participation import Participation
 from fedbus._transport import Bus
@@ -86,8 +87,15 @@ class Client:
     ```
     """
 
-    def __init__(self, trainer: Trainer, options: Options, *, line: Line | None = None) -> None:
-        """Check the credentials. `line` replaces the connection to NATS, for a bus of your own."""
+    def __init__(
+        self,
+        trainer: Trainer,
+        options: Options,
+        *,
+        line: Line | None = None,
+        store: Store | None = None,
+    ) -> None:
+        """Check the credentials. `line` and `store` replace NATS and the object store, for tests."""
         given = options.credentials
         self._credentials = given if isinstance(given, Credentials) else load(given)
         self._trainer = trainer
@@ -100,6 +108,7 @@ class Client:
             keys=self._keys,
             options=options,
         )
+        self._store = store
         self._loop: asyncio.AbstractEventLoop | None = None
         self._stopping = asyncio.Event()
         self._failure: FedbusError | None = None
@@ -114,7 +123,13 @@ class Client:
             raise RuntimeError("a client runs once; make a new one")
         self._loop = asyncio.get_running_loop()
         participation = Participation(
-            self._trainer, self._options, self._credentials, self._keys, self._line, self._fail
+            self._trainer,
+            self._options,
+            self._credentials,
+            self._keys,
+            self._line,
+            self._fail,
+            self._store,
         )
         try:
             async with asyncio.TaskGroup() as group:

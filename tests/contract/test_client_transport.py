@@ -54,9 +54,10 @@ class Server:
     """One nats-server that knows one device and one service."""
 
     def __init__(self, folder: Path, device: str) -> None:
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            self.port = free.getsockname()[1]
+        with socket.socket() as free, socket.socket() as free_too:
+            for each in (free, free_too):
+                each.bind(("127.0.0.1", 0))
+            self.port, self.websocket = free.getsockname()[1], free_too.getsockname()[1]
         self.config = folder / "nats.conf"
         self.configure(device)
         self.process: asyncio.subprocess.Process | None = None
@@ -64,6 +65,7 @@ class Server:
     def configure(self, device: str) -> None:
         self.config.write_text(
             f"""listen: "127.0.0.1:{self.port}"
+websocket {{ listen: "127.0.0.1:{self.websocket}", no_tls: true }}
 authorization {{ users: [
   {{ user: service, password: service }}
   {{ nkey: {device}, permissions: {{
@@ -122,9 +124,9 @@ async def server(tmp_path: Path, keys: Keys) -> AsyncIterator[Server]:
         await server.kill()
 
 
-def bus(server: Server, keys: Keys) -> Bus:
+def bus(server: Server, keys: Keys, url: str | None = None) -> Bus:
     options = Options(credentials="unused", ask_timeout_s=2, backoff_min_s=0.05, backoff_max_s=0.2)
-    url = f"nats://127.0.0.1:{server.port}"
+    url = url or f"nats://127.0.0.1:{server.port}"
     return Bus(project=PROJECT, name="site-1", servers=(url,), keys=keys, options=options)
 
 
@@ -154,8 +156,14 @@ async def settled(service: Nats) -> None:
     await service.flush()
 
 
-async def test_mail_comes_and_questions_are_answered(server: Server, keys: Keys) -> None:
-    heard, line = Heard(), bus(server, keys)
+@pytest.mark.parametrize("scheme", ["nats", "ws"])
+async def test_mail_comes_and_questions_are_answered(
+    server: Server, keys: Keys, scheme: str
+) -> None:
+    if scheme == "ws":
+        pytest.importorskip("aiohttp", reason="the extra `websocket` is not installed")
+    port = server.websocket if scheme == "ws" else server.port
+    heard, line = Heard(), bus(server, keys, f"{scheme}://127.0.0.1:{port}")
     async with asyncio.TaskGroup() as group, asyncio.timeout(WAIT_S):
         serving = group.create_task(line.serve(heard.mail.put_nowait, heard.attend))
         await heard.connections.get()

@@ -19,6 +19,7 @@ from fedbus_runtime.memory_records import (
 )
 from fedbus_runtime.memory_streams import MemoryServer, MemoryStreams
 from fedbus_runtime.memory_wire import Desks, MemoryWire
+from fedbus_runtime.pieced_blobs import PiecedBlobs
 from fedbus_runtime.ports import Clock
 
 
@@ -52,7 +53,7 @@ class MemoryWorld:
             streams=self.bus.streams,
             deliveries=self.bus.deliveries,
             wire=self.bus.wire,
-            blobs=self.blobs,
+            blobs=PiecedBlobs(self.blobs),
             grants=MemoryGrants(self.blobs),
             records=MemoryRoundRecords(self.redis),
             presence=MemoryPresence(self.redis),

@@ -446,6 +446,19 @@ async def test_a_folder_that_cannot_be_used_is_told(world: Any, tmp_path: Path) 
             await client.run()
 
 
+@pytest.mark.parametrize("server", ["ws://bus:8080", "wss://bus/nats"])
+def test_a_websocket_server_needs_the_extra(
+    world: Any, monkeypatch: pytest.MonkeyPatch, server: str
+) -> None:
+    monkeypatch.setattr("fedbus._transport.find_spec", lambda name: None)
+    servers = ("nats://127.0.0.1:1", server)
+    credentials = world.credentials.model_copy(update={"servers": servers})
+    with pytest.raises(BadOption, match=r"pip install 'fedbus\[websocket\]'"):
+        Client(Trainer(train), Options(credentials=credentials))
+    monkeypatch.setattr("fedbus._transport.find_spec", lambda name: object())
+    Client(Trainer(train), Options(credentials=credentials))
+
+
 async def test_a_result_that_misbehaves_costs_only_its_round(
     services: Services, world: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
