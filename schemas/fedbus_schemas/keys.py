@@ -13,9 +13,14 @@ def update(project: ProjectId, client: ClientId, digest: Sha256) -> str:
     return f"{project}/updates/{client}/{digest}"
 
 
+def pieces_of_client(project: ProjectId, client: ClientId) -> str:
+    """Under what the pieces of all of a client's updates lie."""
+    return f"{project}/pieces/{client}/"
+
+
 def pieces(project: ProjectId, client: ClientId, digest: Sha256) -> str:
     """Under what the pieces of an update lie that came in pieces (`pieces.py`)."""
-    return f"{project}/pieces/{client}/{digest}/"
+    return f"{pieces_of_client(project, client)}{digest}/"
 
 
 def pieces_of(update_key: str) -> str | None:

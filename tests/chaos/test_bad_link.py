@@ -12,6 +12,7 @@ import pytest
 from fedbus_local.stack import LocalStack
 from fedbus_schemas.events import RoundCompleted
 
+from tests.e2e.stores import store_of
 from tests.fault_proxy import Link, fault_proxy
 from tests.stacks import Federation, eventually, federation
 
@@ -47,6 +48,37 @@ async def said(running: Process) -> list[str]:
     lines = (await running.stdout.read()).decode().splitlines()
     await running.wait()
     return lines
+
+
+async def test_an_upload_that_comes_too_late_leaves_nothing(
+    stack: LocalStack, tmp_path: Path
+) -> None:
+    model = {"w": np.arange(5 * MB, dtype=np.float32), "b": np.zeros(4, np.float32)}
+    async with (
+        federation(stack, clients=2, online=False) as fed,
+        fault_proxy(stack.plan.ports["s3"]) as link,
+        store_of(stack) as store,
+    ):
+        fed.sites[1].come()
+        async with process(fed, tmp_path, link):
+            await fed.online(2)
+            fed.gate.close(fed.names[1:], 1)
+            link.bytes_per_s = 10 * MB
+            session = await fed.start(model, rounds=1, invited=2, target=1, minimum=1)
+            place = f"{fed.project}/pieces/"
+
+            async def begun() -> bool:
+                if link.sent > 2 * MB:
+                    link.is_stalled = True
+                return link.is_stalled and bool(await store.list(place))
+
+            async def gone() -> bool:
+                return not await store.list(place)
+
+            await eventually(begun, "the upload has begun")
+            fed.gate.open()
+            await fed.ended(session)
+            await eventually(gone, "the pieces are gone")
 
 
 @pytest.mark.parametrize("size", [30 * MB, pytest.param(200 * MB, marks=pytest.mark.long)])

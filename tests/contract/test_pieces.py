@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import pytest
 from fedbus_runtime.errors import BlobCorrupt, BlobMissing
-from fedbus_runtime.pieced_blobs import PiecedBlobs, from_start, read_pieces
+from fedbus_runtime.pieced_blobs import PiecedBlobs, from_start, read_pieces, unfinished
 from fedbus_schemas import keys
 from hypothesis import given
 from hypothesis import strategies as st
@@ -97,6 +97,13 @@ async def test_what_came_in_one_is_read_in_one(store: StoreWorld) -> None:
     assert await upload.blobs.get_range(upload.key, 5, 5) == upload.data[5:10]
     assert b"".join([part async for part in upload.blobs.stream(upload.key)]) == upload.data
     assert await upload.blobs.size(keys.model(store.project, "0" * 64)) is None
+
+
+def test_only_what_is_not_all_there_is_unfinished() -> None:
+    whole = [key.replace("0" * 64, "a" * 64) for key in found([(0, 60), (60, 40), (0, 50)])]
+    half = [key.replace("0" * 64, "b" * 64) for key in found([(0, 60), (70, 30)])]
+    assert unfinished([*whole, *half]) == half
+    assert unfinished([]) == []
 
 
 def found(cuts: Sequence[tuple[int, int]], size: int = 100) -> list[str]:

@@ -30,6 +30,7 @@ from fedbus_schemas.ids import ProjectId, SessionId
 from fedbus_schemas.refusals import RefusalCode
 from fedbus_schemas.streams import INBOX
 
+from fedbus_controller.leftovers import drop_unfinished_uploads
 from fedbus_controller.mailing import Mailing
 
 _log = structlog.get_logger(__name__)
@@ -112,6 +113,7 @@ class Performer:
             case Forget():
                 key = RoundKey(state.project, state.session, effect.round, effect.attempt)
                 await self._forget_partials(state, effect.round)
+                await drop_unfinished_uploads(self._blobs, state, effect.round, effect.attempt)
                 await self._records.forget(key)
             case _:
                 assert_never(effect)

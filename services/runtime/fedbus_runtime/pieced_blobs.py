@@ -5,7 +5,7 @@ A key without a blob is looked up among the pieces. They are no blob before they
 
 import asyncio
 import hashlib
-from collections import OrderedDict
+from collections import OrderedDict, defaultdict
 from collections.abc import AsyncIterator, Iterable, Sequence
 from dataclasses import dataclass
 
@@ -61,6 +61,14 @@ def from_start(pieces: Sequence[StoredPiece], size: int) -> list[StoredPiece]:
         row.append(last)
         last = before[last.start]
     return row[::-1]
+
+
+def unfinished(found: Iterable[str]) -> list[str]:
+    """Of the keys of pieces, give those of updates that are not all there."""
+    updates: defaultdict[str, list[str]] = defaultdict(list)
+    for key in found:
+        updates[key.rsplit("/", 2)[0]].append(key)
+    return [key for each in updates.values() if not _whole_row(read_pieces(each)) for key in each]
 
 
 class PiecedBlobs:
@@ -151,14 +159,22 @@ class PiecedBlobs:
             return known
         prefix = keys.pieces_of(key)
         pieces = [] if prefix is None else read_pieces(await self._blobs.list(prefix))
-        for size in sorted({piece.size for piece in pieces}):
-            row = from_start(pieces, size)
-            if row and row[-1].end == size:
-                self._known[key] = row
-                if len(self._known) > REMEMBERED_MAX:
-                    self._known.popitem(last=False)
-                return row
-        raise BlobMissing(key)
+        row = _whole_row(pieces)
+        if not row:
+            raise BlobMissing(key)
+        self._known[key] = row
+        if len(self._known) > REMEMBERED_MAX:
+            self._known.popitem(last=False)
+        return row
+
+
+def _whole_row(pieces: Sequence[StoredPiece]) -> Sequence[StoredPiece]:
+    """Give the pieces of a whole update, none if it is not all there."""
+    for size in sorted({piece.size for piece in pieces}):
+        row = from_start(pieces, size)
+        if row and row[-1].end == size:
+            return row
+    return ()
 
 
 def _place(content: bytearray, start: int, data: bytes, digest: "hashlib._Hash") -> None:
