@@ -1,9 +1,11 @@
 """Runs a controller: `python -m fedbus_controller [--print-settings]`."""
 
+from contextlib import suppress
+
 from fedbus_core.rounds.log import fold
 from fedbus_core.rounds.state import Session
 from fedbus_runtime.consumer import consume
-from fedbus_runtime.errors import Away
+from fedbus_runtime.errors import BusAway
 from fedbus_runtime.folded_log import FoldedLog
 from fedbus_runtime.ports import StoredMessage, Wire
 from fedbus_runtime.registry import ClientRegistry
@@ -15,7 +17,7 @@ from fedbus_schemas.streams import CONSUMERS, CONTROLLERS, PERFORMERS, STREAMS
 from fedbus_controller.candidates import Candidates
 from fedbus_controller.handlers import Handlers
 from fedbus_controller.mailing import Mailing
-from fedbus_controller.open_sessions import OpenSessions
+from fedbus_controller.open_sessions import OpenSessions, if_possible
 from fedbus_controller.perform import Performer
 from fedbus_controller.redo import Inputs
 from fedbus_controller.settings import ControllerSettings
@@ -66,11 +68,9 @@ async def body(service: Service[ControllerSettings]) -> None:
 async def _repeat(wire: Wire, sessions: OpenSessions, performer: Performer) -> None:
     """Perform every open session's effects at the start, and again whenever the bus comes back."""
     while True:
-        try:
+        with suppress(BusAway):  # it is away again: its return repeats everything
             for project, session in sorted(sessions.open):
-                await performer.repeat(project, session)
-        except Away:
-            pass  # the bus is away again: its return repeats everything; Redis is rebuilt by its readers
+                await if_possible(performer.repeat(project, session), unless=BusAway)
         await wire.returned()
 
 

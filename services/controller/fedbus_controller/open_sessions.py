@@ -7,11 +7,13 @@ repeating effects: a session that is missed looks again by itself.
 from collections.abc import Awaitable, Callable
 
 import structlog
+from fedbus_core.rounds.log import LogBroken
 from fedbus_core.rounds.state import Session, SessionPhase
 from fedbus_runtime.errors import RuntimeFault
 from fedbus_runtime.folded_log import FoldedLog
 from fedbus_runtime.ports import Clock, Streams, Wire
 from fedbus_schemas import subjects
+from fedbus_schemas.codec import UnknownEvent
 from fedbus_schemas.ids import ProjectId, SessionId
 from fedbus_schemas.streams import EVENTS
 
@@ -46,12 +48,12 @@ class OpenSessions:
         their notice in vain.
         """
         for project, session in sorted(self.waiting):
-            await _unless_away(look_for_clients(project, session))
+            await if_possible(look_for_clients(project, session))
         async for message in self._wire.listen(subjects.live_event("*")):
             key = subjects.token(message.subject, 1), subjects.token(message.subject, 3)
-            await _unless_away(self._look(*key))
+            await if_possible(self._look(*key))
             if key in self.waiting:
-                await _unless_away(look_for_clients(*key))
+                await if_possible(look_for_clients(*key))
 
     async def look_again(
         self, clock: Clock, look_for_clients: Callable[[ProjectId, SessionId], Awaitable[None]]
@@ -63,10 +65,14 @@ class OpenSessions:
         while True:
             await clock.sleep(LOOK_AGAIN_S)
             for project, session in sorted(self.waiting):
-                await _unless_away(look_for_clients(project, session))
+                await if_possible(look_for_clients(project, session))
 
     async def _look(self, project: ProjectId, session: SessionId) -> None:
-        state = await self._fold.newest(project, session)
+        try:
+            state = await self._fold.newest(project, session)
+        except (LogBroken, UnknownEvent) as error:
+            _log.critical("log.broken", project=project, session=session, why=str(error))
+            state = None  # nothing is decided on it; the other sessions go on
         key = (project, session)
         self._keep(self.open, key, state is not None and not state.ended)
         self._keep(
@@ -84,9 +90,15 @@ class OpenSessions:
             kept.discard(key)
 
 
-async def _unless_away(looking: Awaitable[None]) -> None:
-    """Look, if the servers let us: what is missed here comes right by itself, later."""
+async def if_possible(
+    doing: Awaitable[None], *, unless: type[RuntimeFault] | tuple[()] = ()
+) -> None:
+    """Do it, if the servers and the session's log let us. What is missed here comes right by itself, later,
+    and what is wrong with one session ends no loop that serves them all. Raises `unless`.
+    """
     try:
-        await looking
-    except RuntimeFault as fault:
+        await doing
+    except unless:
+        raise
+    except (RuntimeFault, LogBroken, UnknownEvent) as fault:
         _log.warning("sessions.missed", why=str(fault))
