@@ -19,7 +19,9 @@ LINES_MAX, LINES_USUAL_MAX = 600, 400
 LONGER = {
     "schemas/fedbus_schemas/views.py": "all that the api shows: one small class a view, no logic",
     "tests/contract/test_accounts.py": "the whole attack matrix, which is read as one",
+    "tests/e2e/test_bad_clients.py": "one lie a line, read as a table",
     "tests/property/test_round_machine.py": "one state machine with its invariants",
+    "tests/simulation/mutations.py": "one planted bug after the other",
     "tests/simulation/world.py": "a whole federation in one loop, read from the top",
     "tests/stacks.py": "a federation on real servers, as all tests of whole stacks drive it",
     "tests/unit/clientsdk/test_client.py": "one client through all that can happen to it",
