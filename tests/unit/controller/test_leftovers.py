@@ -12,7 +12,7 @@ from fedbus_schemas.models import ModelRef
 from fedbus_schemas.sessions import SessionSettings
 
 PROJECT = "demo"
-COUNTED, LATE, ELSEWHERE = ("c" + letter * 16 for letter in "abd")
+COUNTED, LATE, ELSEWHERE = ("c" + letter * 16 for letter in "abe")
 HASH = "0" * 64
 KEY = "A" * 43
 
