@@ -103,6 +103,7 @@ class Participation:
         self._sending: dict[UpdateKey, asyncio.Task[None]] = {}
         self._open: dict[UpdateKey, tuple[float, str]] = {}
         self._group: asyncio.TaskGroup | None = None
+        self._over = False
 
     async def begin(self, group: asyncio.TaskGroup) -> None:
         """Bring back what an earlier run kept, then connect."""
@@ -114,7 +115,8 @@ class Participation:
         self._spawn(self._line.serve(self._hear, self._attend))
 
     def end(self) -> None:
-        """Let everything know that it is over. Waits for nothing."""
+        """Let everything know that it is over. Waits for nothing; a second time changes nothing."""
+        self._over = True
         self._withdrawal.say()
         self._jobs.close()
         self._blobs.close()
@@ -293,6 +295,8 @@ class Participation:
             log.warning("%s: validation refused: %s", report.session, answer.refusal.code)
 
     def _release(self, blob: BlobRef) -> None:
+        if self._over:
+            return  # nothing begins any more; the lease of its place ends by itself
         self._spawn(self._say_done(blob))
 
     async def _say_done(self, blob: BlobRef) -> None:

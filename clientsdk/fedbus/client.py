@@ -135,6 +135,7 @@ class Client:
             async with asyncio.TaskGroup() as group:
                 await participation.begin(group)
                 await self._stopping.wait()
+                participation.end()
                 raise _Stop
         except* _Stop:
             pass

@@ -424,6 +424,24 @@ async def test_a_restart_sends_the_finished_update_again_and_does_not_train_agai
         assert not list(tmp_path.rglob("*.json"))
 
 
+async def test_a_stop_in_the_middle_of_a_download_is_a_stop(
+    services: Services, world: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun = threading.Event()
+
+    def get(self: Blobs, grant: Grant, blob: Any, stop: Callable[[], bool]) -> bytearray:
+        begun.set()
+        while not stop():
+            threading.Event().wait(0.001)
+        raise StoreAway("left off")
+
+    monkeypatch.setattr(Blobs, "get", get)
+    async with running(services, Trainer(train)):
+        services.post(world.mail(1, tasks=[world.train(1, model=world.model(inline=False))]))
+        await services.until(begun.is_set)
+    assert not services.said("done")
+
+
 async def test_a_client_runs_once(services: Services, world: Any) -> None:
     async with running(services, Trainer(train)) as client:
         with pytest.raises(RuntimeError, match="runs once"):
