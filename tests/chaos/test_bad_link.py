@@ -65,20 +65,23 @@ async def test_an_upload_that_comes_too_late_leaves_nothing(
             fed.gate.close(fed.names[1:], 1)
             link.bytes_per_s = 10 * MB
             session = await fed.start(model, rounds=1, invited=2, target=1, minimum=1)
-            place = f"{fed.project}/pieces/"
+
+            async def uploaders() -> set[str]:
+                return {key.split("/")[2] for key in await store.list(f"{fed.project}/pieces/")}
 
             async def begun() -> bool:
-                if link.sent > 2 * MB:
-                    link.is_stalled = True
-                return link.is_stalled and bool(await store.list(place))
+                link.is_stalled = link.sent > 2 * MB
+                return link.is_stalled and len(await uploaders()) > 0
 
             async def gone() -> bool:
-                return not await store.list(place)
+                return await uploaders() == counted
 
             await eventually(begun, "the upload has begun")
             fed.gate.open()
             await fed.ended(session)
-            await eventually(gone, "the pieces are gone")
+            counted = set(fed.stories[session].stored(1))
+            assert len(counted) == 1
+            await eventually(gone, "only the pieces of the update that was stored are there")
 
 
 @pytest.mark.parametrize("size", [30 * MB, pytest.param(200 * MB, marks=pytest.mark.long)])
