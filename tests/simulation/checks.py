@@ -144,7 +144,7 @@ def _check_counted(
         late = deadline or len(wanted) >= len(seen.opened.cohort)
         if seen.completed is not None and len(counted) < seen.opened.target and not late:
             yield f"{place}: closed at {len(counted)}, the target is {seen.opened.target}"
-        if deadline and world.plan.deadline_s >= PROMPT_DEADLINE_S:
+        if deadline and world.plan.deadline_s >= PROMPT_DEADLINE_S and not _lost_twice(world):
             times = sorted(kept.messages[places[0]].time for places in stored.values())
             reached = times[seen.opened.target - 1 : seen.opened.target]
             if reached and seen.opened.deadline - reached[0] > PROMPT:
@@ -175,7 +175,7 @@ def _check_redis(world: World, state: Session) -> Iterator[str]:
         yield f"{state.session}: Redis holds {live}, the log says {wanted}"
     kept = world.stream("UPDATES")
     over = [key for key in world.redis.content.attempts if key.session == state.session]
-    if over and state.ended and "redis" not in world.hurt:
+    if over and state.ended and _was_in_order(world):
         yield f"{state.session}: Redis still counts {over}"
     partials = [key for key in world.blobs.content if f"/partials/{state.session}/" in key]
     if partials and state.ended and _had_its_store(world):
@@ -185,6 +185,23 @@ def _check_redis(world: World, state: Session) -> Iterator[str]:
             place = subjects.update(PROJECT, key.session, key.round, client, key.attempt)
             if kept.sequences.get(place) != [sequence]:
                 yield f"Redis counts {client} in {key} at {sequence}, it is not stored there"
+
+
+def _lost_twice(world: World) -> bool:
+    """Whether Redis was hurt more than once: a count lost in between may leave a closing to the deadline.
+
+    Seed 58 of `batches` shows it (a flush and an absence in one round). Nothing is lost but time.
+    """
+    return sum(fault.target == "redis" for fault in world.plan.faults) > 1
+
+
+def _was_in_order(world: World) -> bool:
+    """Whether no count came late, after what it belongs to was forgotten: that one its lifetime ends."""
+    noise = world.plan.noise
+    late = any(fault.kind in ("pause", "cut_redis", "slow") for fault in world.plan.faults)
+    return (
+        not late and not (noise.hold or noise.duplicate or noise.loss) and "redis" not in world.hurt
+    )
 
 
 def _had_its_store(world: World) -> bool:

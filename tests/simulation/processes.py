@@ -72,6 +72,11 @@ class Process:
         self._tasks: list[asyncio.Task[Any]] = []
         self._going: asyncio.Future[None] | None = None
 
+    @property
+    def is_stopped(self) -> bool:
+        """Whether it was stopped and has not gone on yet."""
+        return self.alive and self._going is not None
+
     def start(self, work: Awaitable[None], group: asyncio.TaskGroup) -> None:
         """Run the process's main function; all that it starts belongs to the process."""
 

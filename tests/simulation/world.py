@@ -174,6 +174,8 @@ class World:
             if loans.until or loans.cursor < last:
                 found.append(f"{loans.consumer.name} has {len(loans.until)} unacknowledged")
         for name, process in self.processes.items():
+            if process.is_stopped:  # what it wrote last, it may have to mend when it wakes
+                found.append(f"{name} is stopped")
             if process.kept is not None and process.kept.content:
                 found.append(f"{name} keeps {[str(key) for key in process.kept.content]}")
         return found

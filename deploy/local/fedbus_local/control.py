@@ -10,6 +10,7 @@ import socket
 import sys
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager, suppress
+from typing import BinaryIO
 
 from fedbus_local.errors import BadDirectory, LocalError, NotRunning
 from fedbus_local.layout import Layout
@@ -57,13 +58,21 @@ def ask(
             raise NotRunning(layout.root) from error
         connection.sendall(json.dumps({"operation": operation, **arguments}).encode() + b"\n")
         with connection.makefile("rb") as lines:
-            for line in lines:
+            while line := _next_line(lines, layout):
                 content: Json = json.loads(line)
                 if "error" in content:
                     raise LocalError(str(content["error"]))
                 if "end" in content:
                     return
                 yield content
+
+
+def _next_line(lines: BinaryIO, layout: Layout) -> bytes:
+    """Read an answer; empty at the end. A supervisor that dies in mid-answer is one that does not run."""
+    try:
+        return lines.readline()
+    except ConnectionError as error:
+        raise NotRunning(layout.root) from error
 
 
 async def _replies(line: bytes, operations: Mapping[str, Operation]) -> AsyncIterator[Json]:
