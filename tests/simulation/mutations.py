@@ -350,6 +350,27 @@ def _partials_of_any_round(original: Any) -> Any:
     return partials
 
 
+def _merged_from_anywhere(original: Any) -> Any:
+    """The finish takes a partial's bytes wherever in the session they lie."""
+
+    async def merge(self: Any, round_: Any, partial: Any) -> bool:
+        prefix = f"{round_.key.project}/partials/{round_.key.session}/"
+        for key in await self._blobs.list(prefix):
+            if key.endswith(partial.blob.digest):
+                round_.total.merge(await self._blobs.get(key, partial.blob.size))
+                return True
+        return False
+
+    return merge
+
+
+def _partials_kept(original: Any) -> Any:
+    async def forget(self: Any, state: Any, number: int) -> None:
+        return
+
+    return forget
+
+
 def _never_forgotten(original: Any) -> Any:
     async def forget(self: Any, key: RoundKey) -> None:
         return
@@ -482,6 +503,8 @@ MUTATIONS = (
         ("batches",),
         {
             "partials": (MemoryRoundRecords, _partials_of_any_round),
+            "_merge": (Finishing, _merged_from_anywhere),
+            "_forget_partials": (Performer, _partials_kept),
             "forget": (MemoryRoundRecords, _never_forgotten),
             "_take": (Finishing, _partials_overlap),
         },

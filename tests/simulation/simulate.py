@@ -4,6 +4,7 @@ import contextlib
 import gc
 import hashlib
 import logging
+import re
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -109,8 +110,9 @@ class Simulator:
         return self._run(plan, calm.models, traced=traced)
 
     def shrink(self, outcome: Outcome) -> Outcome:
-        """Take away faults, noise, clients and rounds as long as it still fails; trace what is left."""
+        """Take away faults, noise, clients and rounds while it fails as before; trace what is left."""
         smallest, left = outcome.plan, SHRINK_RUNS_MAX
+        wanted = {_kind(text) for text in outcome.violations}
         shrunk = True
         while shrunk and left > 0:
             shrunk = False
@@ -118,7 +120,7 @@ class Simulator:
                 left -= 1
                 if left < 0:
                     break
-                if not self.run(plan).ok:
+                if any(_kind(text) in wanted for text in self.run(plan).violations):
                     smallest, shrunk = plan, True
                     break
         return self.run(smallest, traced=True)
@@ -160,6 +162,11 @@ class Simulator:
             calls=world.calls(),
             trace=self._recording.lines,
         )
+
+
+def _kind(violation: str) -> str:
+    """What a violation is about, without names and numbers: a smaller plan must fail in the same way."""
+    return re.sub(r"\b[cs]-?\w*\d\w*|\d+", "", violation)[:40]
 
 
 def report(outcome: Outcome, first: Outcome | None = None) -> str:
