@@ -44,9 +44,21 @@ class LiveRounds:
         live, tally = live_round(state), Tally(0)
         if state.round is not None:
             key = RoundKey(project, session, live.round, live.attempt)
-            tally = await self._records.count(key, await self._stored(key), batch_size(live))
+            tally = await self._count_all(key, batch_size(live))
         await self._records.put_round(live)  # last: who finds it takes the counts for whole
         return live, tally
+
+    async def _count_all(self, key: RoundKey, batch: int) -> Tally:
+        """Count what is stored; once more when a look after it finds that more is.
+
+        What came between the look and the count may have been counted, acknowledged and flushed.
+        """
+        tally = await self._records.count(key, await self._stored(key), batch)
+        subject = subjects.update(key.project, key.session, key.round, "*", key.attempt)
+        if len(await self._streams.subjects(UPDATES, subject)) <= tally.stored:
+            return tally
+        again = await self._records.count(key, await self._stored(key), batch)
+        return Tally(again.stored, tally.batches + again.batches)
 
     async def _stored(self, key: RoundKey) -> dict[ClientId, int]:
         subject = subjects.update(key.project, key.session, key.round, "*", key.attempt)

@@ -6,6 +6,7 @@ STREAM.MSG.DELETE, STREAM.INFO, CONSUMER.CREATE, CONSUMER.INFO and DIRECT.GET; p
 """
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 
@@ -38,6 +39,8 @@ _UNAVAILABLE = 503
 _NAME_IN_USE = 10058
 _NOT_FOUND = {10059, 10014}
 _NO_SUCH_MESSAGE = ("no message found", "stream store EOF")
+_GONE = re.compile(r"sequence \d+ not found")
+"""What the server says of a message that was deleted before, where it still knows the sequence."""
 
 Json = dict[str, object]
 
@@ -98,7 +101,8 @@ class NatsStreams:
                 {"seq": sequence, "no_erase": True},
             )
         except ServerRefusal as error:
-            if error.number not in _NOT_FOUND and error.text not in _NO_SUCH_MESSAGE:
+            gone = error.text in _NO_SUCH_MESSAGE or _GONE.fullmatch(error.text)
+            if error.number not in _NOT_FOUND and not gone:
                 raise
 
     async def last(self, stream: Stream, subject: str) -> StoredMessage | None:
