@@ -130,6 +130,24 @@ async def test_the_target_is_told_when_only_the_state_was_written_again_after_a_
     assert len(counting.wire.notices) == 1
 
 
+async def test_a_rebuild_finds_what_was_counted_and_flushed_after_its_look(
+    counting: Counting,
+) -> None:
+    messages = [await counting.store(client) for client in CLIENTS[:2]]
+    late = await counting.store(CLIENTS[2])
+    counting.world.bus.server.streams["UPDATES"].drop(late.sequence)  # it comes in a moment
+
+    def arrive_and_flush() -> None:
+        """The third update is stored, counted and acknowledged, and then all is flushed."""
+        counting.world.bus.server.streams["UPDATES"].add(late)
+        counting.world.redis.flush()
+
+    counting.records.before_count = arrive_and_flush
+    for message in messages:
+        await counting.tallies.on_update(message)
+    assert len(counting.wire.notices) >= 1
+
+
 async def test_a_rebuild_that_broke_off_is_done_again(counting: Counting) -> None:
     for client in CLIENTS[:2]:
         await counting.tallies.on_update(await counting.store(client))
