@@ -37,11 +37,12 @@ from fedbus_schemas.work import FinishItem
 
 @dataclass(frozen=True, slots=True)
 class Mutation:
-    """A planted bug: what it is, where it shows first, and the attributes that it replaces."""
+    """A planted bug: what it is, where and as what it shows, and the attributes that it replaces."""
 
     name: str
     about: str
     scenarios: tuple[str, ...]
+    shows: str
     changes: Mapping[str, tuple[object, Callable[[Any], Any]]]
 
     @contextmanager
@@ -447,60 +448,70 @@ MUTATIONS = (
         "no_compare_and_set",
         "the log takes an append whatever was appended meanwhile",
         ("zombies", "network"),
+        "follows entry|does not continue the chain",
         {"append": (FoldedLog, _append_without_compare)},
     ),
     Mutation(
         "ack_first",
         "messages are acknowledged before they are handled",
         ("crashes", "store"),
+        "there is left|head_missing|closed by its deadline",
         {"_settle": (_Loop, _ack_first)},
     ),
     Mutation(
         "effects_before_append",
         "the finish is asked for before the closing is stored",
         ("zombies", "crashes"),
+        "is running closing",
         {"append": (FoldedLog, _effects_first)},
     ),
     Mutation(
         "other_set_in_the_blob",
         "the included-set blob is not the set that the model was made from",
         ("calm",),
+        "set_mismatch",
         {"_included_set": (_FINISH, _set_ignored)},
     ),
     Mutation(
         "duplicate_accepted",
         "UPDATES keeps a second update of a client for the same attempt",
         ("liars", "network"),
+        "stored more than once",
         {"append": (MemoryStreams, _duplicate_accepted)},
     ),
     Mutation(
         "equivocation_unseen",
         "a second, other update is answered `stored`",
         ("liars",),
+        "another update is|told stored",
         {"_stored_before": (Ingest, _equivocation_unseen)},
     ),
     Mutation(
         "deadline_ignored",
         "a deadline that fires decides nothing",
         ("clients", "deadlines"),
+        "is running collecting",
         {"decide": (_HANDLERS, _deadline_ignored)},
     ),
     Mutation(
         "deadline_not_kept",
         "no deadline is ever scheduled",
         ("clients", "deadlines"),
+        "is running collecting",
         {"_keep_deadline": (Performer, _schedules_covered)},
     ),
     Mutation(
         "partials_overlap",
         "partials that hold the same update are both merged",
         ("redis", "batches"),
+        "replay|verify",
         {"_take": (Finishing, _partials_overlap)},
     ),
     Mutation(
         "partial_of_another_round",
         "partials of other attempts are merged",
         ("batches",),
+        "replay|verify",
         {
             "partials": (MemoryRoundRecords, _partials_of_any_round),
             "_merge": (Finishing, _merged_from_anywhere),
@@ -513,78 +524,91 @@ MUTATIONS = (
         "stored_before_the_store",
         "the client is told `stored` before the update is",
         ("crashes", "network"),
+        "was told stored, and it is not",
         {"_store": (Ingest, _stored_before_store)},
     ),
     Mutation(
         "cutoff_ignored",
         "the finish counts what came after the cut-off",
         ("deadlines", "clients"),
+        "counted",
         {"up_to": (Updates, _cutoff_ignored)},
     ),
     Mutation(
         "incremented",
         "Redis counts deliveries, not updates",
         ("network", "crashes"),
+        "Redis counts",
         {"count": (MemoryRoundRecords, _incremented)},
     ),
     Mutation(
         "stale_mail",
         "the performer does not look whether the log moved while it wrote",
         ("zombies", "network"),
+        "s-1: mail",
         {"_perform_all": (Performer, _stale_mail)},
     ),
     Mutation(
         "mail_of_the_state_before",
         "mail is made from the state before the entry",
         ("calm",),
+        "there is left|mail",
         {"send": (Mailing, _mail_from_cache)},
     ),
     Mutation(
         "step_unchecked",
         "a result of an earlier closing of the attempt is taken",
         ("reopened",),
+        "verify|stored .* counted",
         {"_finished": (decisions, _step_unchecked), "decide": (_HANDLERS, _causes_forgotten)},
     ),
     Mutation(
         "notice_answered_early",
         "a controller says yes to a notice before the closing is stored",
         ("crashes", "zombies"),
+        "closed by its deadline",
         {"on_notice": (Handlers, _notice_acked_early)},
     ),
     Mutation(
         "notice_not_repeated",
         "an unanswered notice is given up",
         ("crashes", "network"),
+        "closed by its deadline",
         {"_notify": (Tallies, _notice_unrepeated)},
     ),
     Mutation(
         "refused_counted",
         "an update that failed its check is counted as well",
         ("liars",),
+        "replay|verify",
         {"fold": (Summing, _refused_counted)},
     ),
     Mutation(
         "minimum_ignored",
         "a round completes with fewer valid updates than its minimum",
         ("liars", "deadlines"),
+        "the minimum is",
         {"_finished": (decisions, _minimum_ignored)},
     ),
     Mutation(
         "result_before_the_blobs",
         "the result goes out before the model lies in the store",
         ("store", "crashes"),
+        "blob_missing",
         {"_result": (Finishing, _finish_once)},
     ),
     Mutation(
         "heads_unsigned",
         "no head of the log is signed",
         ("calm",),
+        "head_missing",
         {"_sign_head": (Performer, _no_head)},
     ),
     Mutation(
         "decided_twice",
         "an input that comes again is decided again",
         ("everything", "network"),
+        "was decided before|is paused|illegal",
         {"decide": (_HANDLERS, _causes_forgotten)},
     ),
 )
