@@ -41,6 +41,7 @@ async def test_an_update_that_comes_after_the_target_is_told_late(
         with slow_link(fed.sites[0].name) as open_link:
             for site in fed.sites:
                 site.come()
+            await fed.online(4)
             fed.gate.close(fed.names[1:], 1)
             session = await fed.start(TINY, rounds=1, minimum=3, target=3, invited=4)
             story = fed.stories[session]
