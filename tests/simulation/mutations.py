@@ -5,11 +5,8 @@ compare-and-set forgotten, an ack too early, an effect before the decision is st
 """
 
 import sys
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Mapping
 from typing import Any
-from unittest import mock
 
 from fedbus_combiner.finish import Finishing
 from fedbus_combiner.ingest import Ingest, _check_inline
@@ -34,31 +31,7 @@ from fedbus_schemas.refusals import RefusalCode
 from fedbus_schemas.updates import Manifest, StoredUpdate, Submission
 from fedbus_schemas.work import FinishItem
 
-
-@dataclass(frozen=True, slots=True)
-class Mutation:
-    """A planted bug: what it is, where and as what it shows, and the attributes that it replaces."""
-
-    name: str
-    about: str
-    scenarios: tuple[str, ...]
-    shows: str
-    changes: Mapping[str, tuple[object, Callable[[Any], Any]]]
-
-    @contextmanager
-    def planted(self) -> Iterator[None]:
-        """Plant the bug."""
-        patches = []
-        for attribute, (owner, make) in self.changes.items():
-            patches.append(mock.patch.object(owner, attribute, make(getattr(owner, attribute))))
-        for one in patches:
-            one.start()
-        try:
-            yield
-        finally:
-            for one in patches:
-                one.stop()
-
+from tests.simulation.mutation import Mutation
 
 # The log.
 
