@@ -20,7 +20,7 @@ class Mutation:
     @contextmanager
     def planted(self) -> Iterator[None]:
         """Plant the bug."""
-        patches = []
+        patches: list[Any] = []
         for attribute, (owner, make) in self.changes.items():
             patches.append(mock.patch.object(owner, attribute, make(getattr(owner, attribute))))
         for one in patches:
