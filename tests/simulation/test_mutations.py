@@ -4,7 +4,8 @@ import re
 
 import pytest
 
-from tests.simulation.mutations import MUTATIONS, Mutation
+from tests.simulation.mutation import Mutation
+from tests.simulation.mutations import MUTATIONS
 from tests.simulation.simulate import Outcome, simulating
 
 SEEDS_MAX = 1_000
