@@ -1,6 +1,7 @@
 """A whole federation in one loop: servers in memory, services and clients as processes, faults on time."""
 
 import asyncio
+import itertools
 from collections.abc import Coroutine
 from contextvars import Context
 from dataclasses import dataclass
@@ -16,7 +17,7 @@ from fedbus_controller.main import body as controller
 from fedbus_controller.settings import ControllerSettings, SigningSection
 from fedbus_core.aggregation.round_sum import model_ref
 from fedbus_core.rounds.log import LogBroken, fold
-from fedbus_core.rounds.state import Session
+from fedbus_core.rounds.state import Session, SessionPhase
 from fedbus_runtime.connections import Servers
 from fedbus_runtime.errors import Away
 from fedbus_runtime.memory import MemoryWorld
@@ -324,13 +325,22 @@ class World:
             links[server].slow_s = slow_s
 
     def _do_halt(self, fault: Fault) -> None:
-        """An operator pauses a session and resumes it later."""
-        self.spawn(self._command(fault.target, PauseSession(), f"pause-{fault.step}"))
+        self.spawn(self._halt(fault))
 
-        def resume() -> None:
-            self.spawn(self._command(fault.target, ResumeSession(), f"resume-{fault.step}"))
-
-        self.loop.call_later(fault.for_s, resume)
+    async def _halt(self, fault: Fault) -> None:
+        """Pause a session, and resume it later: when it is seen to be paused, as the api does."""
+        await self._command(fault.target, PauseSession(), f"pause-{fault.step}")
+        await asyncio.sleep(fault.for_s)
+        was_paused = False
+        for attempt in itertools.count():
+            state = self.fold(fault.target)
+            paused = state is not None and state.phase is SessionPhase.PAUSED
+            if (was_paused and not paused) or (state is not None and state.ended):
+                return
+            if paused:
+                await self._command(fault.target, ResumeSession(), f"resume-{fault.step}-{attempt}")
+            was_paused = paused
+            await asyncio.sleep(5.0)
 
     # --- the operator ----------------------------------------------------------------------------
 
