@@ -69,7 +69,7 @@ async def _repeat(wire: Wire, sessions: OpenSessions, performer: Performer) -> N
     """Perform every open session's effects at the start, and again whenever the bus comes back."""
     while True:
         with suppress(BusAway):  # it is away again: its return repeats everything
-            for project, session in sorted(sessions.open):
+            for project, session in sorted(sessions.open | performer.unsure):
                 await if_possible(performer.repeat(project, session), unless=BusAway)
         await wire.returned()
 

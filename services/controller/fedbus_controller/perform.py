@@ -54,6 +54,8 @@ class Performer:
         self._mailing = mailing
         self._signer = signer
         self._blobs = blobs
+        self.unsure: set[tuple[ProjectId, SessionId]] = set()
+        """Sessions whose mail was written, and then no server said whether it is still the newest."""
 
     async def on_entry(self, message: StoredMessage) -> None:
         """Perform what one stored entry asks for. Raises `Away`: then it is performed again later."""
@@ -62,6 +64,8 @@ class Performer:
         if state is None:
             raise Reject(RefusalCode.SESSION_UNKNOWN, "the entry's session is not in the log")
         wanted = effects(state, entry.number, digest(message.data), events)
+        if (entry.project, entry.session) in self.unsure and KeepMail() not in wanted:
+            wanted = (KeepMail(), *wanted)
         await self._perform_all(state, wanted)
 
     async def repeat(self, project: ProjectId, session: SessionId) -> None:
@@ -78,6 +82,8 @@ class Performer:
         """
         away: RecordsAway | None = None
         while wanted:
+            if KeepMail() in wanted:
+                self.unsure.add((state.project, state.session))
             before = (state.number, state.mail_number, deadline(state))
             for effect in wanted:
                 try:
@@ -92,6 +98,7 @@ class Performer:
                 wanted += (KeepMail(),) if newest.mail_number != mail_number else ()
                 wanted += (deadline(newest),) if deadline(newest) != at else ()
             state = newest
+        self.unsure.discard((state.project, state.session))
         if away is not None:
             raise away
 

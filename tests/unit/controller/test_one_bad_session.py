@@ -65,7 +65,7 @@ async def test_effects_of_the_others_are_repeated_when_one_has_lost_its_model() 
 
     class Repeating(Performer):
         def __init__(self) -> None:
-            pass
+            self.unsure = set()
 
         async def repeat(self, project: ProjectId, session: SessionId) -> None:
             repeated.append(session)
