@@ -2,7 +2,7 @@
 
 import asyncio
 import itertools
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Iterator
 from contextvars import Context
 from dataclasses import dataclass
 from pathlib import Path
@@ -164,6 +164,8 @@ class World:
             if state is None or not state.ended:
                 phase = state.round.phase if state and state.round else ""
                 found.append(f"{name} is {state.phase if state else 'not started'} {phase}")
+        if self.server.away:
+            found.append("the bus is away")
         for stream in (INBOX.name, "WORK"):
             kept = self.server.streams[stream].messages
             if kept:
@@ -174,12 +176,18 @@ class World:
             last = self.server.streams[loans.consumer.stream].last_sequence
             if loans.until or loans.cursor < last:
                 found.append(f"{loans.consumer.name} has {len(loans.until)} unacknowledged")
-        for name, process in self.processes.items():
-            if process.is_stopped:  # what it wrote last, it may have to mend when it wakes
-                found.append(f"{name} is stopped")
-            if process.kept is not None and process.kept.content:
-                found.append(f"{name} keeps {[str(key) for key in process.kept.content]}")
+        found += self._unsettled()
         return found
+
+    def _unsettled(self) -> Iterator[str]:
+        """Say which processes have still to do with what was done to them."""
+        for name, process in self.processes.items():
+            if process.bus.is_cut:
+                yield f"{name} is cut off"
+            if process.is_stopped:  # what it wrote last, it may have to mend when it wakes
+                yield f"{name} is stopped"
+            if process.kept is not None and process.kept.content:
+                yield f"{name} keeps {[str(key) for key in process.kept.content]}"
 
     def fold(self, session: str) -> Session | None:
         """Fold a session's log, straight from the stream."""
