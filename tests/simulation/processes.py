@@ -70,7 +70,7 @@ class Process:
         self._on_step = on_step
         self._on_crash = on_crash
         self._tasks: list[asyncio.Task[Any]] = []
-        self._going: asyncio.Future[None] | None = None
+        self._going: asyncio.Event | None = None
 
     @property
     def is_stopped(self) -> bool:
@@ -101,27 +101,27 @@ class Process:
         for task in self._tasks:
             if not task.done():
                 task.cancel()
-        if self._going is not None and not self._going.done():
-            self._going.set_result(None)
+        if self._going is not None:
+            self._going.set()
 
     def pause(self, for_s: float) -> None:
         """SIGSTOP, and SIGCONT later."""
         loop = asyncio.get_running_loop()
         if self._going is None:
-            self._going = loop.create_future()
+            self._going = asyncio.Event()
             self.recording.note(self.name, f"is stopped for {for_s:.1f} s")
             loop.call_later(for_s, self._resume)
 
     def _resume(self) -> None:
         going, self._going = self._going, None
-        if going is not None and not going.done():
+        if going is not None:
             self.recording.note(self.name, "goes on")
-            going.set_result(None)
+            going.set()
 
     async def awake(self) -> None:
         """Wait while the process is stopped; ends the task when it is dead."""
         while self._going is not None and self.alive:
-            await self._going
+            await self._going.wait()
         if not self.alive:
             raise asyncio.CancelledError
 
