@@ -134,8 +134,10 @@ class Client:
         try:
             async with asyncio.TaskGroup() as group:
                 await participation.begin(group)
-                await self._stopping.wait()
-                participation.end()
+                try:
+                    await self._stopping.wait()
+                finally:  # stopped or cancelled: what is cancelled now begins nothing new
+                    participation.end()
                 raise _Stop
         except* _Stop:
             pass

@@ -442,6 +442,28 @@ async def test_a_stop_in_the_middle_of_a_download_is_a_stop(
     assert not services.said("done")
 
 
+async def test_a_cancellation_in_the_middle_of_a_download_is_a_cancellation(
+    services: Services, world: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun = threading.Event()
+
+    def get(self: Blobs, grant: Grant, blob: Any, stop: Callable[[], bool]) -> bytearray:
+        begun.set()
+        while not stop():
+            threading.Event().wait(0.001)
+        raise StoreAway("left off")
+
+    monkeypatch.setattr(Blobs, "get", get)
+    client = Client(Trainer(train), options(world), line=services)
+    run = asyncio.get_running_loop().create_task(client.run())
+    await services.ready()
+    services.post(world.mail(1, tasks=[world.train(1, model=world.model(inline=False))]))
+    await services.until(begun.is_set)
+    run.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await run
+
+
 async def test_a_client_runs_once(services: Services, world: Any) -> None:
     async with running(services, Trainer(train)) as client:
         with pytest.raises(RuntimeError, match="runs once"):
