@@ -236,10 +236,13 @@ class World:
             await work
         except* (Away, LoopEnded) as ended:
             self.recording.note(process.name, f"ends: {_leaves(ended)}")
-            if process.ready:
+            if process.ready and process.alive:
                 self.violate(f"{process.name} ended: {_leaves(ended)}")
         except* Exception as bugs:  # noqa: BLE001  # told as a violation
-            self.violate(f"{process.name} ended: {_leaves(bugs)}")
+            if process.alive:  # a process that was killed does nothing any more, not even fail
+                self.violate(f"{process.name} ended: {_leaves(bugs)}")
+        if not process.alive:
+            return  # whoever killed it starts it again
         process.alive = False
         self.loop.call_later(RESTART_S, self._start, process.name)
 
