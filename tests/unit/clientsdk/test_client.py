@@ -424,26 +424,9 @@ async def test_a_restart_sends_the_finished_update_again_and_does_not_train_agai
         assert not list(tmp_path.rglob("*.json"))
 
 
-async def test_a_stop_in_the_middle_of_a_download_is_a_stop(
-    services: Services, world: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    begun = threading.Event()
-
-    def get(self: Blobs, grant: Grant, blob: Any, stop: Callable[[], bool]) -> bytearray:
-        begun.set()
-        while not stop():
-            threading.Event().wait(0.001)
-        raise StoreAway("left off")
-
-    monkeypatch.setattr(Blobs, "get", get)
-    async with running(services, Trainer(train)):
-        services.post(world.mail(1, tasks=[world.train(1, model=world.model(inline=False))]))
-        await services.until(begun.is_set)
-    assert not services.said("done")
-
-
-async def test_a_cancellation_in_the_middle_of_a_download_is_a_cancellation(
-    services: Services, world: Any, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("cancelled", [False, True])
+async def test_a_client_ends_cleanly_in_the_middle_of_a_download(
+    services: Services, world: Any, monkeypatch: pytest.MonkeyPatch, cancelled: bool
 ) -> None:
     begun = threading.Event()
 
@@ -459,9 +442,10 @@ async def test_a_cancellation_in_the_middle_of_a_download_is_a_cancellation(
     await services.ready()
     services.post(world.mail(1, tasks=[world.train(1, model=world.model(inline=False))]))
     await services.until(begun.is_set)
-    run.cancel()
-    with pytest.raises(asyncio.CancelledError):
-        await run
+    (run.cancel if cancelled else client.stop)()
+    [outcome] = await asyncio.gather(run, return_exceptions=True)
+    assert isinstance(outcome, asyncio.CancelledError) if cancelled else outcome is None
+    assert not services.said("done")
 
 
 async def test_a_client_runs_once(services: Services, world: Any) -> None:
