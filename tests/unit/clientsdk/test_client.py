@@ -424,9 +424,8 @@ async def test_a_restart_sends_the_finished_update_again_and_does_not_train_agai
         assert not list(tmp_path.rglob("*.json"))
 
 
-@pytest.mark.parametrize("cancelled", [False, True])
-async def test_a_client_ends_cleanly_in_the_middle_of_a_download(
-    services: Services, world: Any, monkeypatch: pytest.MonkeyPatch, cancelled: bool
+async def test_a_stop_in_the_middle_of_a_download_is_a_stop(
+    services: Services, world: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     begun = threading.Event()
 
@@ -437,14 +436,9 @@ async def test_a_client_ends_cleanly_in_the_middle_of_a_download(
         raise StoreAway("left off")
 
     monkeypatch.setattr(Blobs, "get", get)
-    client = Client(Trainer(train), options(world), line=services)
-    run = asyncio.get_running_loop().create_task(client.run())
-    await services.ready()
-    services.post(world.mail(1, tasks=[world.train(1, model=world.model(inline=False))]))
-    await services.until(begun.is_set)
-    (run.cancel if cancelled else client.stop)()
-    [outcome] = await asyncio.gather(run, return_exceptions=True)
-    assert isinstance(outcome, asyncio.CancelledError) if cancelled else outcome is None
+    async with running(services, Trainer(train)):
+        services.post(world.mail(1, tasks=[world.train(1, model=world.model(inline=False))]))
+        await services.until(begun.is_set)
     assert not services.said("done")
 
 
