@@ -1,4 +1,4 @@
-"""A program that cancels its client, in the middle of whatever it does, sees a cancellation and nothing else."""
+"""A program that cancels its client, in the middle of whatever it does, sees a cancellation and no more."""
 
 import asyncio
 import threading
