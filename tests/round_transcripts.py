@@ -200,8 +200,8 @@ def _effect(effect: Effect) -> str:
             assert at is not None
             assert message is not None
             return f"deadline {_seconds(at)} of {message.round}.{message.attempt}"
-        case AskFinish(item, work_id):
-            place = work_id.split(".", 2)[2]
+        case AskFinish(item):
+            place = effect.work_id.split(".", 2)[2]
             return f"finish {place} cutoff={item.closing.cutoff}"
         case SignHead(number):
             return f"sign head {number}"

@@ -4,7 +4,7 @@ Each is a NATS request on `fl.<project>.ask.<device>.<verb>`; the server attests
 is an `Answer`: either the verb's own result or a refusal.
 """
 
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
 from pydantic import AwareDatetime, Field, StringConstraints
 
@@ -19,7 +19,7 @@ from fedbus_schemas.ids import (
 )
 from fedbus_schemas.models import BlobRef
 from fedbus_schemas.pieces import PIECES_ASKED_MAX, Piece
-from fedbus_schemas.refusals import Refusal
+from fedbus_schemas.refusals import Refusal, RefusalCode
 from fedbus_schemas.tasks import Receipt, SignedMail
 from fedbus_schemas.wire import Message
 
@@ -148,6 +148,11 @@ class Noted(Message):
 
 class Answer(Message):
     """The answer to any ask: exactly one field is set."""
+
+    @classmethod
+    def refused(cls, code: RefusalCode, detail: str) -> Self:
+        """Refuse, and say what exactly was wrong."""
+        return cls(refusal=Refusal(code=code, detail=detail))
 
     welcome: Welcome | None = None
     synced: Synced | None = None

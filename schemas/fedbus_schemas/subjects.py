@@ -21,6 +21,8 @@ ALL_ASKS = "fl.*.ask.*.*"
 ALL_TASKS = "fl.*.task.*.*"
 # Requests among services.
 ALL_NOTICES = "fl.*.notice.*"
+ANY_SESSION = "any"
+"""Stands for the session in a notice that concerns every waiting session of a project."""
 
 
 def event(project: ProjectId, session: SessionId) -> str:
@@ -77,6 +79,16 @@ def update(
 ) -> str:
     """One client's one update for one attempt of a round."""
     return f"fl.{project}.upd.{session}.{round_number}.{client}.{attempt}"
+
+
+def updates_of(
+    project: ProjectId,
+    session: SessionId,
+    round_number: RoundNumber | str,
+    attempt: AttemptNumber | str,
+) -> str:
+    """All clients' updates for one attempt of a round."""
+    return update(project, session, round_number, "*", attempt)
 
 
 def live_update(project: ProjectId, session: SessionId = "*") -> str:

@@ -40,6 +40,12 @@ class FinishItem(Message):
     opened: RoundOpened
     closing: RoundClosing
 
+    @property
+    def name(self) -> str:
+        """Name the item and its result: the same for everyone who asks for it or does it."""
+        place = f"{self.project}.{self.session}.{self.opened.round}"
+        return f"{place}.{self.opened.attempt}.{self.closing.step}"
+
 
 class RecountItem(Message):
     """Count this stored update again: its delivery went to the dead letters, an operator wants it back."""

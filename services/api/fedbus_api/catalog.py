@@ -1,11 +1,11 @@
 """The models: those that were uploaded (REGISTRY) and those that rounds made (the projection)."""
 
 import asyncio
-import hashlib
 from collections.abc import AsyncIterable
 
 from fedbus_core.aggregation.checks import check_model
-from fedbus_core.aggregation.grid import Numbers, exponents_of
+from fedbus_core.aggregation.grid import Numbers
+from fedbus_core.aggregation.round_sum import model_ref
 from fedbus_core.aggregation.tensorfile import TensorFileError, parse_layout
 from fedbus_runtime.errors import Conflict
 from fedbus_runtime.ports import Blobs, Clock, StoredMessage, Streams
@@ -141,12 +141,7 @@ def _inspect(content: bytearray) -> ModelRef:
     finding = check_model(layout, content, Numbers())
     if finding is not None:
         raise Problem(finding.code, finding.detail)
-    return ModelRef(
-        digest=hashlib.sha256(content).hexdigest(),
-        size=len(content),
-        layout=layout.digest,
-        exponents=exponents_of(layout, content),
-    )
+    return model_ref(content)
 
 
 def _read(message: StoredMessage) -> ModelRecord | None:

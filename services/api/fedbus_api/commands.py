@@ -9,7 +9,7 @@ import secrets
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
-from fedbus_core.aggregation.grid import Numbers
+from fedbus_core.aggregation.round_sum import grid_numbers
 from fedbus_core.rounds.decide import Facts, decide
 from fedbus_core.rounds.state import Session
 from fedbus_runtime.errors import BusAway, RecordsAway
@@ -218,9 +218,8 @@ class Commands:
 
 def _check_numbers(settings: SessionSettings) -> None:
     """Refuse numbers that leave no precision, before a combiner meets them."""
-    numbers = settings.numbers
     try:
-        Numbers(numbers.weight_bits, numbers.cohort_bits, numbers.growth_bits)
+        grid_numbers(settings.numbers)
     except ValueError as error:
         raise Problem(RefusalCode.INVALID, f"numbers: {error}") from error
 

@@ -67,7 +67,7 @@ class Live:
                 return len(await self._records.counted(key))
         except RecordsAway as away:
             _log.warning("records.away", error=str(away))
-        subject = subjects.update(key.project, key.session, key.round, "*", key.attempt)
+        subject = subjects.updates_of(key.project, key.session, key.round, key.attempt)
         return len(await self._streams.subjects(UPDATES, subject))
 
     async def validation(self, session: SessionDocument, document: RoundDocument) -> ValidationView:
@@ -82,7 +82,7 @@ class Live:
     ) -> TimelineView:
         """Lay out the time of an attempt."""
         counted = set(attempt.counted)
-        subject = subjects.update(session.project, session.session, number, "*", attempt.attempt)
+        subject = subjects.updates_of(session.project, session.session, number, attempt.attempt)
         arrivals: list[tuple[ClientId, datetime, Timings]] = []
         after, page = 0, UPDATES_AT_ONCE
         while page == UPDATES_AT_ONCE and len(arrivals) < TIMELINE_CLIENTS_MAX:

@@ -16,7 +16,7 @@ from fedbus_schemas import signing, subjects
 from fedbus_schemas.asks import Answer, Hello, Noted, Welcome
 from fedbus_schemas.codec import Unreadable, read
 from fedbus_schemas.ids import DeviceKey, ProjectId
-from fedbus_schemas.refusals import Refusal, RefusalCode
+from fedbus_schemas.refusals import RefusalCode
 from fedbus_schemas.registry import ClientRecord
 from fedbus_schemas.updates import ValidationReport
 
@@ -68,12 +68,12 @@ class Asks:
         """Answer one request, whatever it holds."""
         _, project, _, device, verb = request.subject.split(".")
         if request.sender != device:
-            answer = _refuse(RefusalCode.NOT_YOURS, "the server attests another sender")
+            answer = Answer.refused(RefusalCode.NOT_YOURS, "the server attests another sender")
         else:
             try:
                 answer = await self._answer(project, device, verb, request.data)
             except Away as away:
-                answer = _refuse(RefusalCode.RETRY_LATER, str(away))
+                answer = Answer.refused(RefusalCode.RETRY_LATER, str(away))
         if answer.refusal is not None:
             _log.info("ask.refused", verb=verb, device=device, code=answer.refusal.code.value)
             self._notes.refused(project, device, verb, request.data, answer.refusal)
@@ -86,19 +86,19 @@ class Asks:
             return await self._on_hello(project, device, data)
         handler = self._verbs.get(verb)
         if handler is None:
-            return _refuse(RefusalCode.UNREADABLE, "no such verb")
+            return Answer.refused(RefusalCode.UNREADABLE, "no such verb")
         sender = await self._registry.by_device(project, device)
         if sender is None:
-            return _refuse(RefusalCode.CLIENT_UNKNOWN, "say hello first")
+            return Answer.refused(RefusalCode.CLIENT_UNKNOWN, "say hello first")
         return await handler(project, sender, data)
 
     async def _on_hello(self, project: ProjectId, device: DeviceKey, data: bytes) -> Answer:
         try:
             hello = read(Hello, data)
         except Unreadable as error:
-            return _refuse(RefusalCode.UNREADABLE, str(error))
+            return Answer.refused(RefusalCode.UNREADABLE, str(error))
         if not verify(hello.key, signing.HELLO, device, hello.proof):
-            return _refuse(RefusalCode.BAD_SIGNATURE, "the proof does not fit the key")
+            return Answer.refused(RefusalCode.BAD_SIGNATURE, "the proof does not fit the key")
         record = await self._registry.by_device(project, device)
         if record is None:
             record = ClientRecord(
@@ -110,7 +110,7 @@ class Asks:
             )
             record = await self._registry.enter(project, record)
         if record.key != hello.key:
-            return _refuse(RefusalCode.KEY_CHANGED, "not the key of the first hello")
+            return Answer.refused(RefusalCode.KEY_CHANGED, "not the key of the first hello")
         await self._presence.seen(project, [record.client], self._clock.now())
         self._arrivals.fire(project)
         return Answer(welcome=Welcome(client=record.client, beat_s=BEAT_S))
@@ -123,7 +123,7 @@ class Asks:
         try:
             report = read(ValidationReport, data)
         except Unreadable as error:
-            return _refuse(RefusalCode.UNREADABLE, str(error))
+            return Answer.refused(RefusalCode.UNREADABLE, str(error))
         subject = subjects.validation(project, sender.client, report.session, report.round)
         await self._streams.append(subject, report.to_bytes())
         return Answer(noted=Noted())
@@ -132,7 +132,3 @@ class Asks:
 def _new_pseudonym() -> str:
     """Make a random name: it says nothing about who it is."""
     return "c" + base64.b32encode(secrets.token_bytes(10)).decode().lower()
-
-
-def _refuse(code: RefusalCode, detail: str) -> Answer:
-    return Answer(refusal=Refusal(code=code, detail=detail))

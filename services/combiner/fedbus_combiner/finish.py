@@ -90,9 +90,8 @@ class Finishing:
         round_.counted.update(one.client for one in folded.counted)
         round_.refused.update((one.client, one) for one in folded.refused)
         result = await self._result(round_, folded, started)
-        place = f"{key.project}.{key.session}.{key.round}.{key.attempt}.{item.closing.step}"
         subject = subjects.result(item.project, item.session)
-        await self._streams.append(subject, result.to_bytes(), message_id=place)
+        await self._streams.append(subject, result.to_bytes(), message_id=item.name)
 
     async def _partials(self, key: RoundKey) -> list[PartialRecord]:
         """Give the partials that Redis knows of: none while it is away, which costs only time."""

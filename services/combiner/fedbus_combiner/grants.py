@@ -37,7 +37,7 @@ class Granting:
         try:
             wanted = read(GrantRequest, data)
         except Unreadable as error:
-            return Answer(refusal=Refusal(code=RefusalCode.UNREADABLE, detail=str(error)))
+            return Answer.refused(RefusalCode.UNREADABLE, str(error))
         refusal = await self.refuses(project, sender, wanted)
         if refusal is not None:
             return Answer(refusal=refusal)
@@ -64,7 +64,7 @@ class Granting:
         try:
             wanted = read(PiecesRequest, data)
         except Unreadable as error:
-            return Answer(refusal=Refusal(code=RefusalCode.UNREADABLE, detail=str(error)))
+            return Answer.refused(RefusalCode.UNREADABLE, str(error))
         refusal = await self.refuses(project, sender, wanted)
         if refusal is not None:
             return Answer(refusal=refusal)

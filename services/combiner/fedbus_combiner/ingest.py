@@ -38,7 +38,7 @@ class Ingest:
             submission = read(Submission, data)
             manifest = read(Manifest, submission.manifest)
         except Unreadable as error:
-            return _refuse(RefusalCode.UNREADABLE, str(error))
+            return Answer.refused(RefusalCode.UNREADABLE, str(error))
         refusal = _check_sender(project, sender, submission, manifest)
         refusal = refusal or await self._check_round(manifest, submission)
         if refusal is not None and refusal.code is not RefusalCode.ROUND_CLOSED:
@@ -90,7 +90,7 @@ class Ingest:
         kept = read(StoredUpdate, first.data).content()
         if kept.update.digest != manifest.update.digest or kept.weight != manifest.weight:
             detail = f"round {manifest.round}: {kept.update.digest} was stored first"
-            return _refuse(RefusalCode.EQUIVOCATION, detail)
+            return Answer.refused(RefusalCode.EQUIVOCATION, detail)
         return _stored(manifest, first.sequence)
 
 
@@ -132,7 +132,3 @@ def _stored(manifest: Manifest, sequence: int) -> Answer:
             update=manifest.update.digest,
         )
     )
-
-
-def _refuse(code: RefusalCode, detail: str) -> Answer:
-    return Answer(refusal=Refusal(code=code, detail=detail))

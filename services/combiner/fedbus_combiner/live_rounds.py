@@ -54,13 +54,13 @@ class LiveRounds:
         What came between the look and the count may have been counted, acknowledged and flushed.
         """
         tally = await self._records.count(key, await self._stored(key), batch)
-        subject = subjects.update(key.project, key.session, key.round, "*", key.attempt)
+        subject = subjects.updates_of(key.project, key.session, key.round, key.attempt)
         if len(await self._streams.subjects(UPDATES, subject)) <= tally.stored:
             return tally
         again = await self._records.count(key, await self._stored(key), batch)
         return Tally(again.stored, tally.batches + again.batches)
 
     async def _stored(self, key: RoundKey) -> dict[ClientId, int]:
-        subject = subjects.update(key.project, key.session, key.round, "*", key.attempt)
+        subject = subjects.updates_of(key.project, key.session, key.round, key.attempt)
         stored = await self._streams.read(UPDATES, subject)
         return {subjects.token(one.subject, 5): one.sequence for one in stored}

@@ -8,7 +8,6 @@ from fedbus_schemas import subjects
 from fedbus_schemas.ids import ProjectId
 from fedbus_schemas.inputs import ClientsChanged
 
-ANY_SESSION = "any"
 NOTICE_TIMEOUT_S = 2.0
 
 
@@ -31,7 +30,7 @@ class Signal:
             await self._fired.wait()
             self._fired.clear()
             while self._projects:
-                subject = subjects.notice(self._projects.pop(), ANY_SESSION)
+                subject = subjects.notice(self._projects.pop(), subjects.ANY_SESSION)
                 try:
                     await self._wire.request(subject, ClientsChanged().to_bytes(), NOTICE_TIMEOUT_S)
                 except NoAnswer:

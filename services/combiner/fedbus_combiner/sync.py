@@ -10,7 +10,7 @@ from fedbus_schemas import subjects
 from fedbus_schemas.asks import Answer, PendingUpdate, SessionReceipt, Sync, Synced
 from fedbus_schemas.codec import Unreadable, read
 from fedbus_schemas.ids import ClientId, ProjectId
-from fedbus_schemas.refusals import Refusal, RefusalCode
+from fedbus_schemas.refusals import RefusalCode
 from fedbus_schemas.registry import ClientRecord
 from fedbus_schemas.streams import EVENTS, MAIL
 from fedbus_schemas.tasks import Fate, Receipt, SignedMail
@@ -28,7 +28,7 @@ class Syncing:
         try:
             asked = read(Sync, data)
         except Unreadable as error:
-            return Answer(refusal=Refusal(code=RefusalCode.UNREADABLE, detail=str(error)))
+            return Answer.refused(RefusalCode.UNREADABLE, str(error))
         boxes = await self._streams.latest(MAIL, [subjects.mail(project, sender.device)])
         found = []
         for pending in asked.pending:

@@ -79,7 +79,7 @@ class Places:
         try:
             over = read(TransferDone, data)
         except Unreadable as error:
-            return Answer(refusal=Refusal(code=RefusalCode.UNREADABLE, detail=str(error)))
+            return Answer.refused(RefusalCode.UNREADABLE, str(error))
         await self._transfers.release(project, _name(sender.client, over.blob))
         return Answer(noted=Noted())
 

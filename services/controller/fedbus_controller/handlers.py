@@ -34,7 +34,6 @@ from fedbus_controller.open_sessions import OpenSessions
 ATTEMPTS_MAX = 5
 """Decisions of one input that may lose the race before it is given back to the queue."""
 CONFLICT_RETRY_S = 0.1
-ANY_SESSION = "any"
 
 _log = structlog.get_logger(__name__)
 
@@ -69,7 +68,7 @@ class Handlers:
         """Handle a notice; the answer says that the log now stands where the notice wants it."""
         _, project, _, session = request.subject.split(".")
         given = read_input(request.data)
-        if session == ANY_SESSION:
+        if session == subjects.ANY_SESSION:
             waiting = [one for of, one in self._open_sessions.waiting if of == project]
         else:
             waiting = [session]
@@ -124,7 +123,7 @@ class Handlers:
         if state is None or state.round is None:
             return 0, 0
         opened = state.round
-        subject = subjects.update(state.project, state.session, opened.number, "*", opened.attempt)
+        subject = subjects.updates_of(state.project, state.session, opened.number, opened.attempt)
         stored = 0
         match given:
             case TargetReached() | DeadlineFired():

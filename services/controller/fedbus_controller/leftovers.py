@@ -8,6 +8,7 @@ from fedbus_core.rounds.state import Session
 from fedbus_runtime.errors import StoreAway
 from fedbus_runtime.pieced_blobs import unfinished
 from fedbus_runtime.ports import Blobs
+from fedbus_runtime.together import together
 from fedbus_schemas import keys
 from fedbus_schemas.ids import ClientId, ProjectId
 from fedbus_schemas.pieces import PIECE_BYTES_MIN
@@ -31,8 +32,8 @@ async def drop_unfinished_uploads(blobs: Blobs, state: Session, number: int, att
     missing = [one.client for one in outcome.cohort if one.client not in outcome.counted]
     try:
         await _drop(blobs, state.project, missing)
-    except* StoreAway as away:
-        _log.warning("pieces.kept", session=state.session, why=str(away.exceptions[0]))
+    except StoreAway as away:
+        _log.warning("pieces.kept", session=state.session, why=str(away))
 
 
 async def _drop(blobs: Blobs, project: ProjectId, clients: Iterable[ClientId]) -> None:
@@ -44,6 +45,6 @@ async def _drop(blobs: Blobs, project: ProjectId, clients: Iterable[ClientId]) -
             if found:
                 await blobs.delete(found)
 
-    async with asyncio.TaskGroup() as looks:
+    async with together() as looks:
         for client in clients:
             looks.create_task(look(client))

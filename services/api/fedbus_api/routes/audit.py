@@ -73,7 +73,7 @@ async def updates(
 ) -> StreamingResponse:
     """Send the stored, signed manifests of an attempt (small updates ride inside), oldest first."""
     await _known(api, project, session)
-    subject = subjects.update(project, session, number, "*", attempt)
+    subject = subjects.updates_of(project, session, number, attempt)
     return _lines(api.ports.streams, UPDATES, subject)
 
 

@@ -119,12 +119,7 @@ class Accumulator:
         size = self.mean_size
         if len(out) < size:
             raise ValueError(f"the model needs {size} bytes, there are {len(out)}")
-        place = 0
-        with memoryview(out) as target:
-            for piece in self.mean(previous):
-                target[place : place + len(piece)] = piece
-                place += len(piece)
-        return place
+        return write_pieces(self.mean(previous), out)
 
     def parts(self) -> list[Buffer]:
         """Give the canonical partial as buffers to be written one after another.
@@ -198,6 +193,16 @@ class Accumulator:
             for plan, sums in zip(self.grid.plans, self._sums, strict=True):
                 settle(plan, sums, self._lifts)
         self._lifts = 0
+
+
+def write_pieces(pieces: Iterator[bytes], out: bytearray | memoryview) -> int:
+    """Write pieces one after another to the beginning of `out`; give the number of bytes."""
+    place = 0
+    with memoryview(out) as target:
+        for piece in pieces:
+            target[place : place + len(piece)] = piece
+            place += len(piece)
+    return place
 
 
 def _layout_of(update: Buffer) -> Layout:

@@ -8,11 +8,10 @@ from dataclasses import dataclass
 from hashlib import sha256
 
 from fedbus_schemas.models import ModelRef
-from fedbus_schemas.refusals import RefusalCode
 from fedbus_schemas.sessions import NumbersSettings
 
-from fedbus_core.aggregation.checks import Finding, check_update
-from fedbus_core.aggregation.exact import Accumulator
+from fedbus_core.aggregation.checks import Finding, check_update, check_weight
+from fedbus_core.aggregation.exact import Accumulator, write_pieces
 from fedbus_core.aggregation.grid import Grid, Kind, Numbers, exponents_of
 from fedbus_core.aggregation.rules import RULES
 from fedbus_core.aggregation.tensorfile import Buffer, Layout, TensorFileError, parse_layout
@@ -60,11 +59,7 @@ class RoundSum:
     def model(self, aggregator: str, base: Buffer | None) -> tuple[bytearray, ModelRef]:
         """Give the new model's file and its reference. `base` may be None unless `needs_base`."""
         out = bytearray(self.total.mean_size)
-        place = 0
-        with memoryview(out) as target:
-            for piece in RULES[aggregator].next_model(base, self.total, {}):
-                target[place : place + len(piece)] = piece
-                place += len(piece)
+        write_pieces(RULES[aggregator].next_model(base, self.total, {}), out)
         return out, model_ref(out)
 
     def _check(self, content: Content) -> Finding | None:
@@ -72,9 +67,8 @@ class RoundSum:
             layout = parse_layout(content.data, len(content.data))
         except TensorFileError as error:
             return Finding(error.code, "", error.detail)
-        if not 1 <= content.weight <= self.grid.numbers.weight_max:
-            return Finding(RefusalCode.WEIGHT_OUT_OF_RANGE, "", f"weight {content.weight}")
-        return check_update(self.grid, layout, content.data)
+        weight = check_weight(self.grid.numbers, content.weight)
+        return weight or check_update(self.grid, layout, content.data)
 
 
 def grid_numbers(numbers: NumbersSettings) -> Numbers:

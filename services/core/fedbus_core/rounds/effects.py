@@ -48,7 +48,11 @@ class AskFinish:
     """The finish item of the open round's closing is in the work queue, or done."""
 
     item: FinishItem
-    work_id: str
+
+    @property
+    def work_id(self) -> str:
+        """The id that keeps the queue from taking it twice."""
+        return self.item.name
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,8 +118,7 @@ def _finish(state: Session) -> tuple[AskFinish, ...]:
         opened=opened.opened,
         closing=opened.closing,
     )
-    work_id = f"{state.project}.{state.session}.{opened.number}.{opened.attempt}.{opened.step}"
-    return (AskFinish(item, work_id),)
+    return (AskFinish(item),)
 
 
 def live_round(state: Session) -> LiveRound:

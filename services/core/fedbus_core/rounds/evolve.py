@@ -88,19 +88,10 @@ def _end_attempt(state: Session, event: RoundCompleted | RoundFailed) -> None:
     opened = state.round
     assert opened is not None
     assert opened.is_attempt(event.round, event.attempt)
-    completed = event if isinstance(event, RoundCompleted) else None
-    state.outcome = Outcome(
-        number=event.round,
-        attempt=event.attempt,
-        trace_id=opened.opened.trace_id,
-        cohort=opened.cohort,
-        counted=frozenset(completed.counted) if completed else frozenset(),
-        refused=event.refused,
-        model=completed.model if completed else None,
-    )
-    if completed:
-        state.model = completed.model
-        state.completed = completed.round
+    state.outcome = Outcome.of(opened.opened, event)
+    if isinstance(event, RoundCompleted):
+        state.model = event.model
+        state.completed = event.round
         state.next_attempt = 1
     state.round = None
     state.mail_number = state.number
@@ -148,9 +139,6 @@ def _evolve_session(
 def _give_up(state: Session) -> None:
     """End the open round without a model; its clients get the receipt `given_up`."""
     if state.round is not None:
-        opened = state.round
-        state.outcome = Outcome(
-            opened.number, opened.attempt, opened.opened.trace_id, opened.cohort
-        )
+        state.outcome = Outcome.of(state.round.opened)
         state.round = None
     state.mail_number = state.number

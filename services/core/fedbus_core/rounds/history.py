@@ -29,15 +29,5 @@ def receipt_from(
             continue
         if (event.round, event.attempt) != (round_number, attempt):
             continue
-        completed = event if isinstance(event, RoundCompleted) else None
-        outcome = Outcome(
-            number=event.round,
-            attempt=event.attempt,
-            trace_id=opened.trace_id,
-            cohort=opened.cohort,
-            counted=frozenset(completed.counted) if completed else frozenset(),
-            refused=event.refused,
-            model=completed.model if completed else None,
-        )
-        return receipt(outcome, client)
+        return receipt(Outcome.of(opened, event), client)
     return None

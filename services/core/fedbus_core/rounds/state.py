@@ -4,9 +4,17 @@ from collections import deque
 from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
+from typing import Self
 
 from fedbus_schemas.envelope import GENESIS
-from fedbus_schemas.events import Participant, RefusedUpdate, RoundClosing, RoundOpened
+from fedbus_schemas.events import (
+    Participant,
+    RefusedUpdate,
+    RoundClosing,
+    RoundCompleted,
+    RoundFailed,
+    RoundOpened,
+)
 from fedbus_schemas.ids import ClientId
 from fedbus_schemas.models import ModelRef
 from fedbus_schemas.sessions import SessionSettings
@@ -108,6 +116,20 @@ class Outcome:
     counted: frozenset[ClientId] = frozenset()
     refused: tuple[RefusedUpdate, ...] = ()
     model: ModelRef | None = None
+
+    @classmethod
+    def of(cls, opened: RoundOpened, ended: RoundCompleted | RoundFailed | None = None) -> Self:
+        """Say how an attempt ended; none = with its session, without a model."""
+        completed = ended if isinstance(ended, RoundCompleted) else None
+        return cls(
+            number=opened.round,
+            attempt=opened.attempt,
+            trace_id=opened.trace_id,
+            cohort=opened.cohort,
+            counted=frozenset(completed.counted) if completed else frozenset(),
+            refused=ended.refused if ended else (),
+            model=completed.model if completed else None,
+        )
 
     def fate(self, client: ClientId) -> tuple[Fate, RefusedUpdate | None]:
         """Say what became of a client's update: a refused one is told so, however the attempt ended."""
