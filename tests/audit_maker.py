@@ -12,7 +12,9 @@ import numpy as np
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from fedbus_core.aggregation import tensorfile
 from fedbus_core.aggregation.metrics import weighted_metrics
-from fedbus_core.aggregation.round_sum import Content, RoundSum, model_ref, rule_version
+from fedbus_core.aggregation.round_sum import Content, RoundSum, model_ref
+from fedbus_core.aggregation.rules import rule_of
+from fedbus_core.aggregation.rules.rule import Member
 from fedbus_core.audit.bundle import (
     AbsentBlob,
     Index,
@@ -44,7 +46,7 @@ CLIENTS = tuple(f"c{letter * 16}" for letter in "abc")
 START = datetime(2026, 1, 1, tzinfo=UTC)
 
 
-def digest(data: bytes) -> str:
+def digest(data: bytes | bytearray) -> str:
     return sha256(data).hexdigest()
 
 
@@ -266,14 +268,17 @@ class Maker:
         assert round_.closing is not None
         base = self.world.blobs[keys.model(PROJECT, round_.model.digest)]
         layout = tensorfile.parse_layout(base, len(base))
-        total = RoundSum(layout, round_.model.exponents, self.state.settings.numbers)
+        rule = rule_of(self.state.settings)
+        total = RoundSum(layout, round_.model.exponents, self.state.settings.numbers, rule)
         counted: list[IncludedUpdate] = []
         refused: list[RefusedUpdate] = []
         for client, (sequence, stored) in sorted(self._stored.get(self.open, {}).items()):
             if sequence > round_.closing.cutoff:
                 continue
             manifest = stored.content()
-            (finding,) = total.add([Content(self._bytes(client, stored), manifest.weight)])
+            (finding,) = total.add(
+                [Content(self._bytes(client, stored), manifest.weight, manifest.metrics)]
+            )
             if finding is not None:
                 refused.append(
                     RefusedUpdate(client=client, code=finding.code, detail=finding.detail)
@@ -296,11 +301,16 @@ class Maker:
             "attempt": round_.attempt,
             "step": round_.step,
             "refused": tuple(refused),
-            "rule": rule_version(self.state.settings.aggregator),
+            "rule": rule.id,
         }
         if not counted:
             return FinishResult.model_validate(place), {}
-        model, ref = total.model(self.state.settings.aggregator, base)
+        made = total.model(
+            base,
+            self._rule_state(),
+            [Member(one.client, one.weight, one.signed.content().metrics) for one in counted],
+        )
+        ref = made.ref
         included = IncludedSet(
             project=PROJECT,
             session=SESSION,
@@ -319,14 +329,29 @@ class Maker:
                 "weight": sum(one.weight for one in counted),
                 "metrics": weighted_metrics((one.weight, one.metrics) for one in manifests),
                 "workers": ("combiner-1",),
+                "state": None
+                if made.state is None
+                else BlobRef(digest=digest(made.state), size=len(made.state)),
             }
         )
         blobs = {
-            keys.model(PROJECT, ref.digest): bytes(model),
+            keys.model(PROJECT, ref.digest): bytes(made.model),
             keys.included_set(PROJECT, digest(included)): included,
+            **(
+                {keys.rule_state(PROJECT, result.state.digest): bytes(made.state)}
+                if made.state is not None and result.state is not None
+                else {}
+            ),
             **{key: self._uploads[key] for one in counted if (key := _key(one)) in self._uploads},
         }
         return result, blobs
+
+    def _rule_state(self) -> bytearray | None:
+        assert self.state is not None
+        kept = self.state.rule_state
+        if kept is None:
+            return None
+        return bytearray(self.world.blobs[keys.rule_state(PROJECT, kept.digest)])
 
     def _bytes(self, client: str, stored: StoredUpdate) -> bytes:
         if stored.inline is not None:

@@ -66,7 +66,7 @@ def read_events(entry: Entry) -> tuple[AnyEvent, ...]:
     return tuple(events)
 
 
-def digest(data: bytes) -> str:
+def digest(data: bytes | bytearray | memoryview) -> str:
     """Give the SHA-256 of stored bytes, in hexadecimal."""
     return hashlib.sha256(data).hexdigest()
 

@@ -129,6 +129,8 @@ class RoundCompleted(Event):
 
     `included` names the included-set blob (`sets.IncludedSet`); `counted` repeats its clients, sorted.
     `rule` is the aggregation rule with its version: replay keeps the old one when a bit of it changes.
+    `state` is what the rule remembers from round to round, as a server optimizer's moments; unset for a
+    rule without memory.
     """
 
     TYPE: ClassVar[str] = "round.completed.v1"
@@ -144,6 +146,7 @@ class RoundCompleted(Event):
     metrics: Metrics = {}
     workers: Annotated[tuple[InstanceName, ...], Field(max_length=64)] = ()
     timings: FinishTimings = FinishTimings()
+    state: BlobRef | None = None
 
 
 class FailureReason(StrEnum):

@@ -42,6 +42,11 @@ def included_set(project: ProjectId, digest: Sha256) -> str:
     return f"{project}/sets/{digest}"
 
 
+def rule_state(project: ProjectId, digest: Sha256) -> str:
+    """What an aggregation rule remembers from round to round."""
+    return f"{project}/states/{digest}"
+
+
 def partials(project: ProjectId, session: SessionId) -> str:
     """Under what a session's partial sums lie."""
     return f"{project}/partials/{session}/"

@@ -3,9 +3,17 @@
 from enum import StrEnum
 from typing import Annotated, Literal, Self
 
-from pydantic import ConfigDict, Field, StringConstraints, model_validator
+from pydantic import (
+    ConfigDict,
+    Field,
+    StringConstraints,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 
-from fedbus_schemas.ids import SessionId, Settings
+from fedbus_schemas.aggregators import Given, Parameters, parameters_of
+from fedbus_schemas.ids import SETTINGS_MAX, SessionId, Settings
 from fedbus_schemas.models import ModelRef
 from fedbus_schemas.wire import Message
 
@@ -64,7 +72,12 @@ class SessionSettings(Message):
     below_minimum: BelowMinimum = Field(
         default=BelowMinimum.WAIT, description="Wait for more clients, or fail the session."
     )
-    aggregator: Literal["fedavg"] = "fedavg"
+    aggregator: Annotated[str, StringConstraints(max_length=64)] = Field(
+        default="fedavg", description="The aggregation rule; `GET /v1/aggregators` lists them."
+    )
+    aggregator_parameters: Settings = Field(
+        default={}, validate_default=True, description="The rule's parameters; none = its defaults."
+    )
     numbers: NumbersSettings = NumbersSettings()
     train: Settings = Field(default={}, description="Handed to every client's train function.")
     validate_models: bool = Field(
@@ -80,6 +93,32 @@ class SessionSettings(Message):
         default=INLINE_BYTES_MAX,
         description="Models and updates up to this size ride inside messages.",
     )
+
+    @field_validator("aggregator_parameters")
+    @classmethod
+    def _all_parameters(cls, given: Given, info: ValidationInfo) -> Given:
+        """Keep every parameter of the rule, also those that were not given."""
+        aggregator = info.data.get("aggregator")
+        return given if aggregator is None else parameters_of(aggregator, given).given
+
+    @property
+    def parameters(self) -> Parameters:
+        """The rule's parameters, typed."""
+        return parameters_of(self.aggregator, self.aggregator_parameters)
+
+    @model_validator(mode="after")
+    def _minimum_is_enough_for_the_rule(self) -> Self:
+        needed = self.parameters.updates_min
+        if self.minimum < needed:
+            raise ValueError(
+                f"{self.aggregator} with these parameters needs {needed} updates: "
+                f"set minimum to {needed} or more, it is {self.minimum}"
+            )
+        if len(self.train.keys() | self.parameters.for_clients.keys()) > SETTINGS_MAX:
+            raise ValueError(
+                f"train: with what {self.aggregator} adds, over {SETTINGS_MAX} entries"
+            )
+        return self
 
     @model_validator(mode="after")
     def _numbers_agree(self) -> Self:

@@ -6,7 +6,7 @@ Inside v1 only optional fields are added; a client ignores fields it does not kn
 from enum import StrEnum
 from typing import Annotated, Generic, Literal, TypeVar
 
-from pydantic import AwareDatetime, ConfigDict, Field, StringConstraints
+from pydantic import AwareDatetime, ConfigDict, Field, JsonValue, StringConstraints
 
 from fedbus_schemas.dead_letters import LetterFate
 from fedbus_schemas.events import ClosingReason, FinishTimings
@@ -132,6 +132,19 @@ class NewSession(SessionSettings):
     session: SessionId | None = Field(
         default=None, description="The session's id; none = one is made up."
     )
+
+
+class AggregatorView(Message):
+    """An aggregation rule: its name, what the log calls its present version, and its parameters.
+
+    `updates_min` is the least `minimum` of a session with the rule's defaults, `parameters` a JSON schema.
+    """
+
+    name: str
+    rule: str
+    description: str
+    updates_min: Annotated[int, Field(ge=1)]
+    parameters: dict[str, JsonValue]
 
 
 class StopRequest(Message):

@@ -31,7 +31,10 @@ class FoldItem(Message):
 
 
 class FinishItem(Message):
-    """Make the round's model from what UPDATES holds up to the cut-off."""
+    """Make the round's model from what UPDATES holds up to the cut-off.
+
+    `state` is what the rule remembered after the last completed round.
+    """
 
     kind: Literal["finish"] = "finish"
     project: ProjectId
@@ -39,6 +42,7 @@ class FinishItem(Message):
     settings: SessionSettings
     opened: RoundOpened
     closing: RoundClosing
+    state: BlobRef | None = None
 
     @property
     def name(self) -> str:
@@ -70,7 +74,7 @@ class PartialRecord(Message):
 
 
 class FinishResult(Message):
-    """What a finish item found. `model` and `included` are unset when no update was valid."""
+    """What a finish item found. `model` and `included` are unset when too few updates were valid for any."""
 
     kind: Literal["finished"] = "finished"
     round: RoundNumber
@@ -85,3 +89,4 @@ class FinishResult(Message):
     metrics: Metrics = {}
     workers: tuple[InstanceName, ...] = ()
     timings: FinishTimings = FinishTimings()
+    state: BlobRef | None = None

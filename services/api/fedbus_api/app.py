@@ -4,6 +4,7 @@ from fastapi import Depends, FastAPI
 
 from fedbus_api import openapi, problems
 from fedbus_api.routes import (
+    aggregators,
     audit,
     dead_letters,
     events,
@@ -35,7 +36,7 @@ def create_app(api: Api) -> FastAPI:
     app.state.api = api
     problems.install(app)
     openapi.install(app)
-    for part in (sessions, rounds, events, models, audit, participants, dead_letters):
+    for part in (aggregators, sessions, rounds, events, models, audit, participants, dead_letters):
         app.include_router(part.router, dependencies=[Depends(authorize)])
     app.include_router(status.router)
     return app

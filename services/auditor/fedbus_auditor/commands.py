@@ -9,9 +9,12 @@ from pathlib import Path
 from typing import Annotated, TypeAlias
 
 import typer
-from fedbus_core.audit.replay import RoundReplay
+from fedbus_core.audit.replay import RoundReplay, WhatIf
 from fedbus_core.audit.replay import replay as replay_bundle
 from fedbus_core.audit.verify import verify as verify_bundle
+from fedbus_schemas.aggregators import Given
+from fedbus_schemas.ids import Scalar
+from pydantic import TypeAdapter, ValidationError
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TransferSpeedColumn
 
@@ -25,6 +28,8 @@ from fedbus_auditor.signatures import check
 Advance: TypeAlias = Callable[[int], None]
 
 SESSION = r"[a-z0-9][a-z0-9-]{1,47}"
+
+SCALAR: TypeAdapter[Scalar] = TypeAdapter(Scalar)
 
 FOUND, UNREADABLE = 1, 2
 """Exit codes."""
@@ -105,9 +110,17 @@ def replay(
         list[str] | None,
         typer.Option(help="Also make each model without this client; can be given again."),
     ] = None,
+    aggregator: Annotated[
+        str | None, typer.Option(help="Also make each model by this rule.", show_default=False)
+    ] = None,
+    parameter: Annotated[
+        list[str] | None,
+        typer.Option(help="A parameter of that rule, as momentum=0.5; can be given again."),
+    ] = None,
     output: Annotated[Output, OUTPUT] = Output.HUMAN,
 ) -> None:
     """Make every model again from the first one and the updates, and compare each SHA-256."""
+    what_if = _what_if(without or [], aggregator, parameter or [])
 
     def say(one: RoundReplay) -> None:
         if output is Output.HUMAN:
@@ -119,7 +132,7 @@ def replay(
             reader,
             batch_size=batch_size,
             order_seed=order_seed,
-            without=frozenset(without or ()),
+            what_if=what_if,
             on_round=say,
         )
     if output is Output.JSON:
@@ -127,6 +140,25 @@ def replay(
     else:
         _print(show.replay_text(report, str(file)))
     raise typer.Exit(0 if report.ok else FOUND if report.readable else UNREADABLE)
+
+
+def _what_if(without: list[str], aggregator: str | None, parameters: list[str]) -> WhatIf:
+    """Take the options as a question. Raises `typer.BadParameter`."""
+    given: Given = {}
+    for one in parameters:
+        name, equals, value = one.partition("=")
+        if not equals or aggregator is None:
+            raise typer.BadParameter(f"--parameter {one}: give --aggregator, and name=value")
+        try:
+            given[name] = SCALAR.validate_json(value)
+        except ValidationError:
+            given[name] = value
+    asked = WhatIf(frozenset(without), aggregator, given)
+    try:
+        asked.rule()
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from error
+    return asked
 
 
 def _access(url: str, token_file: Path | None) -> Access:

@@ -65,6 +65,7 @@ class _Export:
     inline: set[tuple[int, int, str]] = field(default_factory=set)
     wanted_models: dict[str, BlobRef] = field(default_factory=dict)
     wanted_sets: dict[str, BlobRef] = field(default_factory=dict)
+    wanted_states: dict[str, BlobRef] = field(default_factory=dict)
     wanted_updates: dict[str, BlobRef] = field(default_factory=dict)
     absent: list[AbsentBlob] = field(default_factory=list)
 
@@ -110,6 +111,9 @@ class _Export:
             self.wanted_models[keys.model(self.project, completed.model.digest)] = completed.model
             set_key = keys.included_set(self.project, completed.included.digest)
             self.wanted_sets[set_key] = completed.included
+            if completed.state is not None:
+                state_key = keys.rule_state(self.project, completed.state.digest)
+                self.wanted_states[state_key] = completed.state
 
     def _heads(self) -> Iterator[Item]:
         """Give the heads by number; one that was signed after the log was read is left for next time."""
@@ -136,14 +140,20 @@ class _Export:
 
     def _blobs(self) -> Iterator[Item]:
         for key, ref in sorted(self.wanted_models.items()):
-            if self.models or key == self.first_model:
-                yield from self._blob(key, ref)
-            else:
-                self.absent.append(AbsentBlob(key=key, size=ref.size, why="left_out"))
+            yield from self._derived(key, ref, left_out=key != self.first_model)
         for key, ref in sorted(self.wanted_sets.items()):
             yield from self._set(key, ref)
+        for key, ref in sorted(self.wanted_states.items()):
+            yield from self._derived(key, ref, left_out=True)
         for key, ref in sorted(self.wanted_updates.items()):
             yield from self._blob(key, ref)
+
+    def _derived(self, key: str, ref: BlobRef, *, left_out: bool) -> Iterator[Item]:
+        """Give a blob that replay can make again, unless such are to be left out."""
+        if self.models or not left_out:
+            yield from self._blob(key, ref)
+        else:
+            self.absent.append(AbsentBlob(key=key, size=ref.size, why="left_out"))
 
     def _set(self, key: str, ref: BlobRef) -> Iterator[Item]:
         for item in self._blob(key, ref):

@@ -70,13 +70,14 @@ def round_text(one: RoundReplay) -> Iterator[str]:
     other = one.counterfactual
     if other is None:
         return
-    left_out = ", ".join(other.left_out)
-    if not left_out:
+    asked = [f"by {other.rule}"] if other.rule else []
+    asked += ["without " + ", ".join(other.left_out)] if other.left_out else []
+    if not asked:
         yield "    without     the same: the client was not counted in this round"
     elif other.digest is None or other.difference is None:
-        yield f"    without {left_out}: no update would be left"
+        yield f"    {' '.join(asked)}: {other.detail}"
     else:
-        yield f"    without {left_out}: {other.digest}"
+        yield f"    {' '.join(asked)}: {other.digest}"
         most = other.difference
         yield f"    largest difference {most.largest:.6g}, in tensor {most.tensor!r}"
 

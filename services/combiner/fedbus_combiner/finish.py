@@ -5,11 +5,14 @@ the settings: whichever combiner finishes, and however often, the bits are the s
 """
 
 import asyncio
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import TypeAlias
 
 from fedbus_core.aggregation.metrics import weighted_metrics
-from fedbus_core.aggregation.round_sum import RoundSum, rule_version
-from fedbus_core.aggregation.tensorfile import TensorFileError
+from fedbus_core.aggregation.round_sum import Made, RoundSum
+from fedbus_core.aggregation.rules.rule import Member
+from fedbus_core.aggregation.tensorfile import Buffer, TensorFileError
 from fedbus_core.rounds.state import RoundPhase, Session
 from fedbus_runtime.errors import BlobCorrupt, BlobMissing, RecordsAway
 from fedbus_runtime.folded_log import FoldedLog
@@ -18,7 +21,7 @@ from fedbus_runtime.together import together
 from fedbus_schemas import keys, subjects
 from fedbus_schemas.codec import digest
 from fedbus_schemas.events import FinishTimings, RefusedUpdate
-from fedbus_schemas.ids import ClientId, InstanceName
+from fedbus_schemas.ids import ClientId, InstanceName, ProjectId, Sha256
 from fedbus_schemas.models import BlobRef, ModelRef
 from fedbus_schemas.sets import IncludedSet, IncludedUpdate
 from fedbus_schemas.updates import SignedManifest
@@ -26,6 +29,9 @@ from fedbus_schemas.work import FinishItem, FinishResult, PartialRecord
 
 from fedbus_combiner.summing import Folded, Summing
 from fedbus_combiner.updates import Candidate, Updates
+
+Place: TypeAlias = Callable[[ProjectId, Sha256], str]
+"""Where a blob of some kind lies."""
 
 
 @dataclass(slots=True)
@@ -75,7 +81,7 @@ class Finishing:
         async with together() as tasks:
             reading = tasks.create_task(self._updates.up_to(key, cohort, item.closing.cutoff))
             beginning = tasks.create_task(
-                self._summing.begin(item.project, opened.model, item.settings.numbers)
+                self._summing.begin(item.project, opened.model, item.settings)
             )
             partials = tasks.create_task(self._partials(key))
         candidates = reading.result()
@@ -126,23 +132,23 @@ class Finishing:
     async def _result(self, round_: _Round, folded: Folded, started: float) -> FinishResult:
         refused = tuple(round_.refused[client] for client in sorted(round_.refused))
         item = round_.item
-        rule = rule_version(item.settings.aggregator)
         stored_s = 0.0
         model: ModelRef | None = None
         included: BlobRef | None = None
+        state: BlobRef | None = None
         counted = [round_.candidates[client] for client in sorted(round_.counted)]
         if counted:
-            base = await self._base(round_)
-            data, made = await asyncio.to_thread(round_.total.model, item.settings.aggregator, base)
-            model = made
+            made = await self._make(round_, counted)
+            model, remembered = made.ref, made.state
             chosen = _included_set(item, counted).to_bytes()
-            included = BlobRef(digest=digest(chosen), size=len(chosen))
-            set_key = keys.included_set(item.project, included.digest)
-            model_key = keys.model(item.project, made.digest)
             before = self._clock.monotonic()
             async with together() as tasks:
-                tasks.create_task(self._blobs.put(set_key, [chosen]))
-                tasks.create_task(self._blobs.put(model_key, [data]))
+                setting = tasks.create_task(self._keep(item, keys.included_set, chosen))
+                tasks.create_task(self._keep(item, keys.model, made.model, made.ref.digest))
+                if remembered is not None:
+                    remembering = tasks.create_task(self._keep(item, keys.rule_state, remembered))
+            included = setting.result()
+            state = remembering.result() if remembered is not None else None
             stored_s = self._clock.monotonic() - before
         return FinishResult(
             round=item.opened.round,
@@ -153,7 +159,7 @@ class Finishing:
             counted=tuple(one.client for one in counted),
             weight=sum(one.manifest.weight for one in counted),
             refused=refused,
-            rule=rule,
+            rule=round_.total.rule.id,
             metrics=weighted_metrics(
                 (one.manifest.weight, one.manifest.metrics) for one in counted
             ),
@@ -164,6 +170,33 @@ class Finishing:
                 store_s=stored_s,
                 total_s=self._clock.monotonic() - started,
             ),
+            state=state,
+        )
+
+    async def _make(self, round_: _Round, counted: list[Candidate]) -> Made:
+        """Fetch what the rule needs beside the sum, and make the model in a thread."""
+        item = round_.item
+        async with together() as tasks:
+            basing = tasks.create_task(self._base(round_))
+            remembering = tasks.create_task(self._state(item))
+        members = [Member(one.client, one.manifest.weight, one.manifest.metrics) for one in counted]
+        return await asyncio.to_thread(
+            round_.total.model, basing.result(), remembering.result(), members
+        )
+
+    async def _keep(
+        self, item: FinishItem, place: Place, data: Buffer, name: Sha256 | None = None
+    ) -> BlobRef:
+        """Store a blob under its SHA-256, which is taken in a thread unless it is known."""
+        found = name if name is not None else await asyncio.to_thread(digest, data)
+        await self._blobs.put(place(item.project, found), [data])
+        return BlobRef(digest=found, size=len(data))
+
+    async def _state(self, item: FinishItem) -> bytearray | None:
+        if item.state is None:
+            return None
+        return await self._blobs.get(
+            keys.rule_state(item.project, item.state.digest), item.state.size
         )
 
     async def _base(self, round_: _Round) -> bytearray | None:

@@ -42,7 +42,7 @@ class Folding:
             return
         key = RoundKey(item.project, item.session, item.round, item.attempt)
         candidates = await self._updates.up_to(key, item.clients, ANY_SEQUENCE)
-        total = await self._summing.begin(item.project, state.round.model, state.settings.numbers)
+        total = await self._summing.begin(item.project, state.round.model, state.settings)
         folded = await self._summing.fold(total, key, list(candidates.values()))
         parts = total.total.parts()
         digest = sha256()

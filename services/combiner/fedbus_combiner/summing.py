@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 from fedbus_core.aggregation.round_sum import Content, RoundSum
+from fedbus_core.aggregation.rules import rule_of
 from fedbus_core.aggregation.tensorfile import (
     HEADER_BYTES_MAX,
     LENGTH_BYTES,
@@ -19,7 +20,7 @@ from fedbus_schemas import keys
 from fedbus_schemas.events import RefusedUpdate
 from fedbus_schemas.ids import ClientId, ProjectId, Sha256
 from fedbus_schemas.models import ModelRef
-from fedbus_schemas.sessions import NumbersSettings
+from fedbus_schemas.sessions import SessionSettings
 
 from fedbus_combiner.updates import Candidate, Updates
 
@@ -49,10 +50,13 @@ class Summing:
         self._clock = clock
         self._layouts: OrderedDict[Sha256, Layout] = OrderedDict()
 
-    async def begin(self, project: ProjectId, base: ModelRef, numbers: NumbersSettings) -> RoundSum:
+    async def begin(
+        self, project: ProjectId, base: ModelRef, settings: SessionSettings
+    ) -> RoundSum:
         """Make an empty sum on the base model's grid."""
         layout = await self._layout(project, base)
-        return await asyncio.to_thread(RoundSum, layout, base.exponents, numbers)
+        rule = rule_of(settings)
+        return await asyncio.to_thread(RoundSum, layout, base.exponents, settings.numbers, rule)
 
     async def fold(self, total: RoundSum, key: RoundKey, candidates: Sequence[Candidate]) -> Folded:
         """Fold the candidates into the sum, two groups in memory at most."""
@@ -107,7 +111,10 @@ def _add(
     total: RoundSum, contents: list[tuple[Candidate, bytes | bytearray]], folded: Folded
 ) -> None:
     """Check and add one group; runs in a thread."""
-    sized = [Content(data, candidate.manifest.weight) for candidate, data in contents]
+    sized = [
+        Content(data, candidate.manifest.weight, candidate.manifest.metrics)
+        for candidate, data in contents
+    ]
     findings = total.add(sized)
     for (candidate, _), finding in zip(contents, findings, strict=True):
         if finding is None:

@@ -20,7 +20,7 @@ from fedbus_api.wiring import Api, Parts
 LINES = "application/x-ndjson"
 BYTES = "application/octet-stream"
 MESSAGES_AT_ONCE = 100
-_KEY = re.compile(r"(models|sets)/[0-9a-f]{64}|updates/c[a-z2-7]{16}/[0-9a-f]{64}")
+_KEY = re.compile(r"(models|sets|states)/[0-9a-f]{64}|updates/c[a-z2-7]{16}/[0-9a-f]{64}")
 
 router = APIRouter(tags=["audit"])
 
@@ -86,11 +86,13 @@ async def updates(
 async def blob(
     api: Parts, session: Session, key: str, project: Project = "default"
 ) -> StreamingResponse:
-    """Send a blob under the project: `models/…`, `sets/…` or `updates/<client>/…`."""
+    """Send a blob under the project: `models/…`, `sets/…`, `states/…` or `updates/<client>/…`."""
     await _known(api, project, session)
     within = key.removeprefix(f"{project}/") if not _KEY.fullmatch(key) else key
     if not _KEY.fullmatch(within):
-        detail = "path.key: models/<sha256>, sets/<sha256> or updates/<client>/<sha256>"
+        detail = (
+            "path.key: models/<sha256>, sets/<sha256>, states/<sha256> or updates/<client>/<sha256>"
+        )
         raise Problem(RefusalCode.INVALID, detail)
     full = f"{project}/{within}"
     size = await api.ports.blobs.size(full)

@@ -19,8 +19,8 @@ from fedbus_core.aggregation.grid import Grid as Grid
 from fedbus_core.aggregation.grid import Kind as Kind
 from fedbus_core.aggregation.grid import Numbers as Numbers
 from fedbus_core.aggregation.grid import exponents_of as exponents_of
-from fedbus_core.aggregation.kernels import LIMBS, Sums, Term, finish, fold, settle
-from fedbus_core.aggregation.loading import Scratch
+from fedbus_core.aggregation.kernels import LIMBS, Sums, Term, finish, fold, mean_block, settle
+from fedbus_core.aggregation.loading import Floats, Scratch
 from fedbus_core.aggregation.tensorfile import (
     DTYPES,
     Array,
@@ -93,17 +93,34 @@ class Accumulator:
         `previous` is the round's base model, a whole file; only a tie in a BOOL tensor needs it.
         Raises `ValueError` for an empty sum and for a tie without `previous`.
         """
+        before = {} if previous is None else self.columns(previous)
+        self.settle()
+        yield encode_header(self.grid.layout.fields)
+        for place, plan in enumerate(self.grid.plans):
+            yield from self.mean_tensor(place, before.get(plan.spec.name))
+
+    def settle(self) -> None:
+        """Make the sums ready to be read. Raises `ValueError` for an empty one."""
         if self.count == 0:
             raise ValueError("the mean of no updates does not exist")
-        before = {} if previous is None else self._columns(previous)
         self._settle()
-        yield encode_header(self.grid.layout.fields)
-        for plan, sums in zip(self.grid.plans, self._sums, strict=True):
-            name = plan.spec.name
-            if plan.kind is Kind.COUNTER:
-                yield self._counters.largest(plan.spec)
-            else:
-                yield from finish(plan, sums, self.weight, before.get(name), self._scratch)
+
+    def mean_tensor(self, place: int, previous: Array | None) -> Iterator[bytes]:
+        """Give the bytes of the mean of the tensor at this place of the layout, once settled."""
+        plan = self.grid.plans[place]
+        if plan.kind is Kind.COUNTER:
+            yield self._counters.largest(plan.spec)
+        else:
+            yield from finish(plan, self._sums[place], self.weight, previous, self._scratch)
+
+    def mean_block(self, place: int, start: int, stop: int) -> Floats:
+        """Give a part of a float tensor's mean, once settled, not yet rounded to the tensor's type.
+
+        At most a block; the memory is used again by the next call.
+        """
+        sums = tuple(limb[start:stop] for limb in self._sums[place])
+        plan = self.grid.plans[place]
+        return mean_block(plan, sums, np.float64(self.weight), self._scratch)
 
     @property
     def mean_size(self) -> int:
@@ -150,7 +167,7 @@ class Accumulator:
         self._check_count(count)
         if not count <= total <= count * self.grid.numbers.weight_max:
             raise ValueError("this weight was never added")
-        columns = [self._columns(update) for update, _ in updates]
+        columns = [self.columns(update) for update, _ in updates]
         if undo:
             self._counters.remove(columns)
         else:
@@ -176,7 +193,7 @@ class Accumulator:
         if not 0 <= count <= most:
             raise ValueError(f"an aggregate holds 0..{most} updates, not {count}")
 
-    def _columns(self, update: Update) -> dict[str, Array]:
+    def columns(self, update: Update) -> dict[str, Array]:
         """Find every tensor's elements, flat and raw, after a check that they fit the grid."""
         layout = self.grid.layout
         if isinstance(update, Mapping):

@@ -71,7 +71,9 @@ def finish(
         if plan.kind is Kind.BOOL:
             yield _majority(blocks[0], weight, None if previous is None else previous[start:stop])
         else:
-            yield _cast(_mean(plan, blocks, np.float64(weight), scratch), plan, scratch)
+            yield cast(
+                mean_block(plan, blocks, np.float64(weight), scratch), plan.spec.dtype, scratch
+            )
 
 
 def _lift(shift: int) -> float:
@@ -129,7 +131,8 @@ def _majority(votes: NDArray[np.int64], weight: int, previous: Array | None) -> 
     return won.tobytes()
 
 
-def _mean(plan: Plan, sums: Sums, weight: np.float64, scratch: Scratch) -> Floats:
+def mean_block(plan: Plan, sums: Sums, weight: np.float64, scratch: Scratch) -> Floats:
+    """Give the mean of a block of a float tensor in `scratch.values`, not yet rounded to its type."""
     values = scratch.values[: sums[0].size]
     np.copyto(values, sums[0])
     if plan.kind is Kind.EXACT:
@@ -149,12 +152,13 @@ def _mean(plan: Plan, sums: Sums, weight: np.float64, scratch: Scratch) -> Float
     return values
 
 
-def _cast(values: Floats, plan: Plan, scratch: Scratch) -> bytes:
-    if plan.spec.dtype == "BF16":
+def cast(values: Floats, dtype: str, scratch: Scratch) -> bytes:
+    """Round finite values within the type's range to it, once; little-endian bytes."""
+    if dtype == "BF16":
         return bfloat16_bits(values, scratch)
     # numpy reports a subnormal result of a cast as underflow; the result is right all the same.
     with np.errstate(under="ignore"):
-        return values.astype(DTYPES[plan.spec.dtype]).tobytes()
+        return values.astype(DTYPES[dtype]).tobytes()
 
 
 def bfloat16_bits(values: Floats, scratch: Scratch) -> bytes:

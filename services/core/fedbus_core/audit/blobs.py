@@ -51,12 +51,7 @@ class BlobCheck:
                 self.report.add(Code.MODEL_MISMATCH, where, detail)
             return
         self._models[ref.digest] = ref
-        absent = self.bundle.absent.get(key)
-        left_out = absent is not None and absent.why == "left_out"
-        if derived and self.bundle.blob(key) is None and left_out:
-            self.named.add(key)
-            level = Level.NOTE if self.models_removed else Level.ERROR
-            self.report.add(Code.MODEL_REMOVED, where, "left out of this bundle", level)
+        if derived and self._left_out(key, where):
             return
         if not self.take(key, ref, where):
             return
@@ -73,6 +68,24 @@ class BlobCheck:
             self.report.add(Code.MODEL_MISMATCH, where, detail)
         elif exponents != ref.exponents:
             self.report.add(Code.MODEL_MISMATCH, where, "its exponents are not those in the log")
+
+    def state(self, ref: BlobRef, entry: int) -> None:
+        """Check what a rule remembers after a round: replay can make it again, as it does models."""
+        key = keys.rule_state(self.bundle.index.project, ref.digest)
+        where = place(blob_name(key), entry=entry)
+        if not self._left_out(key, where):
+            self.take(key, ref, where)
+
+    def _left_out(self, key: str, where: str) -> bool:
+        """Whether a derived blob was left out of the bundle on purpose; reported once."""
+        absent = self.bundle.absent.get(key)
+        if self.bundle.blob(key) is not None or absent is None or absent.why != "left_out":
+            return False
+        if key not in self.named:
+            self.named.add(key)
+            level = Level.NOTE if self.models_removed else Level.ERROR
+            self.report.add(Code.MODEL_REMOVED, where, "left out of this bundle", level)
+        return True
 
     def strays(self) -> None:
         """Report what the log names nowhere, after the last entry."""

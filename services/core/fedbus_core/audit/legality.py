@@ -29,6 +29,7 @@ from fedbus_schemas.events import (
 )
 from fedbus_schemas.sessions import COHORT_SIZE_MAX
 
+from fedbus_core.aggregation.rules import rule_of
 from fedbus_core.rounds.cohort import trace_id
 from fedbus_core.rounds.state import Round, RoundPhase, Session, SessionPhase
 
@@ -132,6 +133,7 @@ def _completed(state: Session, opened: Round, event: RoundCompleted) -> Iterator
     cohort = {one.client for one in opened.cohort}
     refused = {one.client for one in event.refused}
     rule = event.rule.partition("/")[0]
+    remembered = event.state is not None
     yield from _finishes(opened, event.step)
     yield from _refused(opened, event.refused)
     yield from _which(
@@ -141,6 +143,10 @@ def _completed(state: Session, opened: Round, event: RoundCompleted) -> Iterator
         (bool(counted & refused), "a client is both counted and refused"),
         (not same, "the new model has another layout than the old one"),
         (rule != state.settings.aggregator, f"it was made by the rule {rule}"),
+        (
+            rule == state.settings.aggregator and remembered != rule_of(state.settings).remembers,
+            f"the rule {rule} {'has no' if remembered else 'has a'} state",
+        ),
     )
 
 

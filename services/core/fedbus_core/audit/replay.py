@@ -1,37 +1,32 @@
 """Makes every model of a session again, from the first model and the updates alone.
 
 The updates are folded in another order and in other batches than the combiners used; since sums are
-exact, the SHA-256 must be the one in the log. Memory: two sums, two models and one update at a time.
+exact, the SHA-256 must be the one in the log. Memory: two sums, two models and one update at a time, and
+what the rule remembers.
 """
 
 import hashlib
-from bisect import bisect_left
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from enum import StrEnum
 
 from fedbus_schemas import keys
+from fedbus_schemas.aggregators import Given, parameters_of
 from fedbus_schemas.codec import Unreadable, digest, read
 from fedbus_schemas.events import RoundCompleted
-from fedbus_schemas.models import BlobRef, ModelRef
+from fedbus_schemas.models import BlobRef
 from fedbus_schemas.sessions import SessionSettings
 from fedbus_schemas.sets import IncludedSet, IncludedUpdate
-from fedbus_schemas.updates import StoredUpdate
 
-from fedbus_core.aggregation.grid import exponents_of
-from fedbus_core.aggregation.round_sum import Content, RoundSum, rule_version
-from fedbus_core.aggregation.tensorfile import Buffer, TensorFileError, parse_layout
-from fedbus_core.audit.bundle import (
-    MESSAGE_BYTES_MAX,
-    Bundle,
-    BundleError,
-    Reader,
-    blob_name,
-    log_name,
-)
+from fedbus_core.aggregation.round_sum import Made
+from fedbus_core.aggregation.rules import RULES, rule_of
+from fedbus_core.aggregation.rules.rule import SumRule
+from fedbus_core.aggregation.tensorfile import Buffer, TensorFileError
+from fedbus_core.audit.bundle import MESSAGE_BYTES_MAX, Bundle, BundleError, Reader, log_name
 from fedbus_core.audit.chain import Outcome, Walk
 from fedbus_core.audit.difference import Difference, difference
-from fedbus_core.audit.sets import SET_BYTES_MAX, inline_bytes
+from fedbus_core.audit.remaking import Impossible, Remaking
+from fedbus_core.audit.sets import SET_BYTES_MAX
 
 
 class Verdict(StrEnum):
@@ -44,14 +39,18 @@ class Verdict(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Counterfactual:
-    """The model as it would be without some clients: `digest` is unset when no update would be left.
+    """The model as it would be without some clients, or by another rule (`rule`), or both.
 
-    Only the round itself is asked: the others' updates are those they made from the logged model.
+    Only the round itself is asked: the updates are those that were made from the logged model. Another
+    rule remembers what it would from round to round. `digest` is unset when there is no such model;
+    `detail` says why.
     """
 
     digest: str | None
     left_out: tuple[str, ...]
     difference: Difference | None = None
+    rule: str = ""
+    detail: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,8 +84,25 @@ class ReplayReport:
         return not self.problem and all(one.verdict is Verdict.REPRODUCED for one in self.rounds)
 
 
-class _Impossible(Exception):
-    """A round cannot be made again; the text says why."""
+@dataclass(frozen=True, slots=True)
+class WhatIf:
+    """What else is asked of each round: without these clients, by this rule with these parameters."""
+
+    without: frozenset[str] = frozenset()
+    aggregator: str | None = None
+    parameters: Given = field(default_factory=dict)
+
+    @property
+    def is_asked(self) -> bool:
+        """Whether anything is asked."""
+        return bool(self.without) or self.aggregator is not None
+
+    def rule(self) -> SumRule | None:
+        """Make the other rule. Raises `ValueError` for parameters that it does not have."""
+        if self.aggregator is None:
+            return None
+        complete = parameters_of(self.aggregator, self.parameters).given
+        return RULES[self.aggregator](complete)
 
 
 def replay(
@@ -94,17 +110,19 @@ def replay(
     *,
     batch_size: int,
     order_seed: int,
-    without: frozenset[str] = frozenset(),
+    what_if: WhatIf | None = None,
     on_round: Callable[[RoundReplay], None] = lambda _: None,
 ) -> ReplayReport:
     """Make every completed round's model again and compare its SHA-256 with the log.
 
-    Each model made here is the base of the next round; models in the bundle are used only for the
-    first round and after a round that is impossible. With `without`, each round is also made
-    without these clients. Signatures are not looked at: `verify` does that.
+    Each model made here is the base of the next round, and so is what the rule remembers; models in the
+    bundle are used only for the first round and after a round that is impossible. Each round is also
+    made as `what_if` asks. Signatures are not looked at: `verify` does that.
     """
     if batch_size < 1:
         raise ValueError(f"batch_size is a whole number from 1, not {batch_size}")
+    asked = what_if or WhatIf()
+    other = asked.rule()
     report = ReplayReport()
     try:
         bundle = Bundle.open(reader)
@@ -112,12 +130,12 @@ def replay(
         report.problem, report.readable = str(error), False
         return report
     report.project, report.session = bundle.index.project, bundle.index.session
-    again = _Replay(bundle, batch_size, order_seed, without)
+    again = _Replay(bundle, Remaking(bundle, batch_size), order_seed, asked, other)
     try:
         for found in again.rounds():
             report.rounds.append(found)
             on_round(found)
-    except (BundleError, _Impossible) as error:
+    except (BundleError, Impossible) as error:
         report.problem = str(error)
     return report
 
@@ -125,11 +143,16 @@ def replay(
 @dataclass(slots=True)
 class _Replay:
     bundle: Bundle
-    batch_size: int
+    remaking: Remaking
     order_seed: int
-    without: frozenset[str]
+    what_if: WhatIf
+    other: SumRule | None
     settings: SessionSettings | None = None
     model: Buffer = b""
+    state: bytearray | None = None
+    logged_state: BlobRef | None = None
+    is_lost: bool = False
+    other_state: bytearray | None = None
 
     def rounds(self) -> Iterator[RoundReplay]:
         """Go through the log and make the model of every completed round."""
@@ -137,82 +160,90 @@ class _Replay:
         for number in range(1, self.bundle.index.entries + 1):
             data = self.bundle.content(log_name(number), size_max=MESSAGE_BYTES_MAX)
             if data is None:
-                raise _Impossible(f"{log_name(number)} is not in the bundle")
+                raise Impossible(f"{log_name(number)} is not in the bundle")
             step = walk.take(number, data)
             if step.problems:
-                raise _Impossible(f"{log_name(number)}: {step.problems[0][1]}; verify the bundle")
+                raise Impossible(f"{log_name(number)}: {step.problems[0][1]}; verify the bundle")
             if step.started is not None:
                 self.settings = step.started.settings
-                self.model = self._blob(self._key(step.started.model), step.started.model)
+                self.model = self.remaking.model(step.started.model)
             for outcome in step.outcomes:
                 if isinstance(outcome.event, RoundCompleted):
                     yield self._round(outcome, outcome.event)
+                    self.logged_state = outcome.event.state
 
     def _round(self, outcome: Outcome, event: RoundCompleted) -> RoundReplay:
+        assert self.settings is not None, "a log begins with its settings"
         number, attempt = outcome.attempt
         expected = event.model.digest
+        rule = rule_of(self.settings)
         try:
-            _check_rule(event.rule, self._aggregator)
-            base = self.model or self._blob(self._key(outcome.opened.model), outcome.opened.model)
-            total, updates = self._sum(outcome, event, base)
-            self.model, ref = total.model(self._aggregator, base)
-            counterfactual = self._without(outcome, total, updates, base)
-        except (_Impossible, Unreadable, TensorFileError, ValueError) as error:
-            self.model = b""
+            if event.rule != rule.id:
+                raise Impossible(
+                    f"the round was made by {event.rule!r}, this version has {rule.id}"
+                )
+            base = self.model or self.remaking.model(outcome.opened.model)
+            state = self._known_state()
+            before = bytearray(state) if state is not None and self.what_if.is_asked else None
+            updates = self._shuffled(number, self._included(event))
+            made = self.remaking.make(rule, self.settings, outcome, updates, base, state)
+            counterfactual = self._counterfactual(outcome, rule, made, updates, base, before)
+        except (Impossible, Unreadable, TensorFileError, ValueError) as error:
+            self.model, self.is_lost = b"", True
             verdict, detail = Verdict.IMPOSSIBLE, str(error)
             return RoundReplay(number, attempt, expected, None, verdict, detail=detail)
-        verdict = Verdict.REPRODUCED if ref == event.model else Verdict.DIFFERS
+        self.model, self.state, self.is_lost = made.model, made.state, False
+        same_state = _ref(made.state) == event.state
+        same = made.ref == event.model and same_state
         return RoundReplay(
             number,
             attempt,
             expected,
-            ref.digest,
-            verdict,
+            made.ref.digest,
+            Verdict.REPRODUCED if same else Verdict.DIFFERS,
             updates=len(updates),
             weight=sum(update.weight for update in updates),
+            detail="" if same_state else "what the rule remembers is not what the log says",
             counterfactual=counterfactual,
         )
 
-    def _sum(
-        self, outcome: Outcome, event: RoundCompleted, base: Buffer
-    ) -> tuple[RoundSum, list[IncludedUpdate]]:
-        """Sum the round's updates in another order, batch by batch."""
-        assert self.settings is not None, "a log begins with its settings"
-        layout = parse_layout(base, len(base))
-        exponents, numbers = exponents_of(layout, base), self.settings.numbers
-        total, batch = (RoundSum(layout, exponents, numbers) for _ in range(2))
-        updates = self._shuffled(outcome.attempt[0], self._included(event))
-        for update in updates:
-            content = Content(self._update(outcome, update), update.weight)
-            (finding,) = batch.add([content])
-            if finding is not None:
-                raise _Impossible(f"client {update.client}: {finding.detail}")
-            if batch.total.count == self.batch_size:
-                total.total.merge(batch.total)
-                batch = RoundSum(layout, exponents, numbers)
-        if batch.total.count:
-            total.total.merge(batch.total)
-        return total, updates
+    def _known_state(self) -> bytearray | None:
+        """What the rule remembers: made here, or from the bundle after a round that was impossible."""
+        if self.is_lost and self.logged_state is not None:
+            key = keys.rule_state(self.bundle.index.project, self.logged_state.digest)
+            return bytearray(self.remaking.blob(key, self.logged_state))
+        return self.state
 
-    def _without(
-        self, outcome: Outcome, total: RoundSum, updates: list[IncludedUpdate], base: Buffer
+    def _counterfactual(
+        self,
+        outcome: Outcome,
+        rule: SumRule,
+        made: Made,
+        updates: list[IncludedUpdate],
+        base: Buffer,
+        before: bytearray | None,
     ) -> Counterfactual | None:
-        """Take the clients' updates off the sum again, exactly, and finish what is left."""
-        if not self.without:
+        """Make the round once more, as it is asked."""
+        if not self.what_if.is_asked:
             return None
-        taken = [update for update in updates if update.client in self.without]
-        names = tuple(sorted(update.client for update in taken))
-        if len(taken) == len(updates):
-            return Counterfactual(None, names)
-        for update in taken:
-            total.total.subtract(self._update(outcome, update), update.weight)
-        other, ref = total.model(self._aggregator, base)
-        return Counterfactual(ref.digest, names, difference(self.model, other))
-
-    @property
-    def _aggregator(self) -> str:
         assert self.settings is not None, "a log begins with its settings"
-        return self.settings.aggregator
+        rest = [update for update in updates if update.client not in self.what_if.without]
+        names = tuple(
+            sorted(update.client for update in updates if update.client in self.what_if.without)
+        )
+        name = self.other.id if self.other is not None else ""
+        if not rest:
+            return Counterfactual(None, names, rule=name, detail="no update would be left")
+        state = before if self.other is None else self.other_state
+        asked = self.other or rule
+        try:
+            found = self.remaking.make(asked, self.settings, outcome, rest, base, state)
+        except (Impossible, ValueError) as error:
+            return Counterfactual(None, names, rule=name, detail=str(error))
+        if self.other is not None:
+            self.other_state = found.state
+        apart = difference(made.model, found.model)
+        return Counterfactual(found.ref.digest, names, apart, rule=name)
 
     def _shuffled(self, number: int, updates: tuple[IncludedUpdate, ...]) -> list[IncludedUpdate]:
         def rank(update: IncludedUpdate) -> bytes:
@@ -224,45 +255,9 @@ class _Replay:
     def _included(self, event: RoundCompleted) -> tuple[IncludedUpdate, ...]:
         key = keys.included_set(self.bundle.index.project, event.included.digest)
         if event.included.size > SET_BYTES_MAX:
-            raise _Impossible(f"{key} is over {SET_BYTES_MAX} bytes")
-        return read(IncludedSet, self._blob(key, event.included)).updates
-
-    def _update(self, outcome: Outcome, update: IncludedUpdate) -> bytes:
-        """Fetch one update's bytes: from its message, or from a blob."""
-        key = keys.update(self.bundle.index.project, update.client, update.update.digest)
-        data = None if self.bundle.blob(key) else self._inline(outcome, update)
-        if data is None:
-            return self._blob(key, update.update)
-        if digest(data) != update.update.digest:
-            raise _Impossible(f"client {update.client}: the update in its message is another one")
-        return data
-
-    def _inline(self, outcome: Outcome, update: IncludedUpdate) -> bytes | None:
-        stored = self.bundle.updates(*outcome.attempt)
-        at = bisect_left(stored, update.sequence, key=lambda one: one.sequence)
-        for one in stored[at : at + 1]:
-            if (one.client, one.sequence) == (update.client, update.sequence):
-                data = self.bundle.content(one.member.name, size_max=MESSAGE_BYTES_MAX)
-                return inline_bytes(read(StoredUpdate, data or b""))
-        return None
-
-    def _blob(self, key: str, ref: BlobRef) -> bytes:
-        """Read a blob whole; it must be what its reference says."""
-        data = self.bundle.content(blob_name(key))
-        if data is None:
-            absent = self.bundle.absent.get(key)
-            why = f" ({absent.why})" if absent else ""
-            raise _Impossible(f"{key} is not in the bundle{why}")
-        if (digest(data), len(data)) != (ref.digest, ref.size):
-            raise _Impossible(f"{key} is not the blob that its name says")
-        return data
-
-    def _key(self, model: ModelRef) -> str:
-        return keys.model(self.bundle.index.project, model.digest)
+            raise Impossible(f"{key} is over {SET_BYTES_MAX} bytes")
+        return read(IncludedSet, self.remaking.blob(key, event.included)).updates
 
 
-def _check_rule(name: str, aggregator: str) -> None:
-    """A rule's bits belong to its version."""
-    ours = rule_version(aggregator)
-    if name != ours:
-        raise _Impossible(f"the round was made by {name!r}, this version has {ours}")
+def _ref(state: bytearray | None) -> BlobRef | None:
+    return None if state is None else BlobRef(digest=digest(state), size=len(state))

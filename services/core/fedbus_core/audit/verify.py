@@ -137,6 +137,8 @@ def _check_step(step: Step, outcomes: OutcomeCheck) -> None:
         outcomes.take(outcome)
         if isinstance(outcome.event, RoundCompleted):
             blobs.model(outcome.event.model, step.number, derived=True)
+            if outcome.event.state is not None:
+                blobs.state(outcome.event.state, step.number)
 
 
 def _check_strays(bundle: Bundle, attempts: set[tuple[int, int]], blobs: BlobCheck) -> None:

@@ -257,6 +257,7 @@ def _completed(
         metrics=given.metrics,
         workers=given.workers,
         timings=given.timings,
+        state=given.state,
     )
     if opened.number >= state.rounds_total:
         return completed, SessionCompleted(rounds=opened.number, model=given.model.digest)

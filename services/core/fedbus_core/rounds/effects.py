@@ -117,6 +117,7 @@ def _finish(state: Session) -> tuple[AskFinish, ...]:
         settings=state.settings,
         opened=opened.opened,
         closing=opened.closing,
+        state=state.rule_state,
     )
     return (AskFinish(item),)
 

@@ -91,6 +91,7 @@ def _end_attempt(state: Session, event: RoundCompleted | RoundFailed) -> None:
     state.outcome = Outcome.of(opened.opened, event)
     if isinstance(event, RoundCompleted):
         state.model = event.model
+        state.rule_state = event.state
         state.completed = event.round
         state.next_attempt = 1
     state.round = None

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator
 
-from fedbus_schemas.ids import ClientId
+from fedbus_schemas.ids import ClientId, Settings
 from fedbus_schemas.models import ModelRef
 from fedbus_schemas.refusals import Refusal
 from fedbus_schemas.tasks import ModelToFetch, Receipt, Task, TrainTask, ValidateTask
@@ -62,7 +62,7 @@ def tasks(state: Session, client: ClientId, inline: Inline) -> tuple[Task, ...]:
                 round=opened.number,
                 attempt=opened.attempt,
                 model=_to_fetch(opened.model, inline),
-                settings=state.settings.train,
+                settings=_for_trainers(state),
                 seed=client_seed(state.settings.seed, opened.number, client),
                 deadline=opened.deadline,
                 weight_max=2**state.settings.numbers.weight_bits,
@@ -81,6 +81,11 @@ def tasks(state: Session, client: ClientId, inline: Inline) -> tuple[Task, ...]:
             )
         )
     return tuple(found)
+
+
+def _for_trainers(state: Session) -> Settings:
+    """What the session sets, and what its rule asks of the clients."""
+    return {**state.settings.train, **state.settings.parameters.for_clients}
 
 
 def _to_fetch(model: ModelRef, inline: Inline) -> ModelToFetch:

@@ -16,7 +16,7 @@ from fedbus_schemas.events import (
     RoundOpened,
 )
 from fedbus_schemas.ids import ClientId
-from fedbus_schemas.models import ModelRef
+from fedbus_schemas.models import BlobRef, ModelRef
 from fedbus_schemas.sessions import SessionSettings
 from fedbus_schemas.tasks import Fate
 
@@ -146,7 +146,8 @@ class Session:
     """The state of one session after `number` entries of its log.
 
     `head` is the SHA-256 of the last entry's stored bytes, `sequence` its place in EVENTS.
-    `mail_number` is the last entry that changed what the clients must know.
+    `mail_number` is the last entry that changed what the clients must know; `rule_state` what the
+    aggregation rule remembers.
     """
 
     project: str
@@ -166,6 +167,7 @@ class Session:
     head: str = GENESIS
     sequence: int = 0
     mail_number: int = 0
+    rule_state: BlobRef | None = None
     causes: deque[str] = field(default_factory=lambda: deque(maxlen=CAUSES_MAX))
 
     @property

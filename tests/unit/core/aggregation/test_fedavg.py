@@ -3,7 +3,6 @@
 import numpy as np
 import pytest
 from fedbus_core.aggregation.exact import Accumulator, Grid, Numbers, exponents_of
-from fedbus_core.aggregation.rules import RULES, fedavg
 from fedbus_core.aggregation.tensorfile import Array, parse_layout, views, write
 
 
@@ -14,13 +13,8 @@ def average(clients: list[list[Array]], weights: list[int]) -> list[Array]:
     total = Accumulator(Grid(layout, exponents_of(layout, base), Numbers()))
     for update, weight in zip(named, weights, strict=True):
         total.add(update, weight)
-    model = b"".join(RULES["fedavg"].next_model(base, total, {}))
+    model = b"".join(total.mean(base))
     return list(views(parse_layout(model, len(model)), model).values())
-
-
-def test_the_rules_are_known_by_their_names() -> None:
-    assert RULES["fedavg"] is fedavg
-    assert all(name == rule.NAME and rule.VERSION >= 1 for name, rule in RULES.items())
 
 
 def test_equal_models_stay_as_they_are() -> None:
@@ -69,11 +63,9 @@ def test_float32_vector_of_another_implementation() -> None:
     np.testing.assert_array_max_ulp(np.asarray(found, "f4"), expected, 1)
 
 
-def test_settings_and_empty_sums_are_errors() -> None:
+def test_the_mean_of_nothing_is_an_error() -> None:
     base = write({"a": np.zeros(1)})
     layout = parse_layout(base, len(base))
     total = Accumulator(Grid(layout, exponents_of(layout, base), Numbers()))
-    with pytest.raises(ValueError, match="takes no settings"):
-        fedavg.next_model(base, total, {"rate": 1.0})
     with pytest.raises(ValueError, match="no updates"):
-        next(fedavg.next_model(base, total, {}))
+        next(total.mean(base))

@@ -7,7 +7,7 @@ import pytest
 from fedbus_core.aggregation import tensorfile
 from fedbus_core.audit.bundle import AbsentBlob
 from fedbus_core.audit.difference import Difference, difference
-from fedbus_core.audit.replay import Verdict
+from fedbus_core.audit.replay import Verdict, WhatIf
 from fedbus_schemas import keys
 from fedbus_schemas.sessions import SessionSettings
 
@@ -79,7 +79,7 @@ def test_a_false_model_in_the_log_differs() -> None:
 
 def test_without_a_client_is_the_mean_of_the_others() -> None:
     world = worlds.three_rounds()
-    report = worlds.replay(world.bundle(), without=frozenset({A}))
+    report = worlds.replay(world.bundle(), what_if=WhatIf(frozenset({A})))
     assert report.ok
     first, second, third = (one.counterfactual for one in report.rounds)
     assert first is not None
@@ -108,13 +108,15 @@ def test_the_counterfactual_model_is_the_one_a_session_of_the_others_makes() -> 
     maker.store(C, 3)
     maker.close()
     maker.finish()
-    found = worlds.replay(maker.world.bundle(), without=frozenset({A}), batch_size=1).rounds[0]
+    found = worlds.replay(
+        maker.world.bundle(), what_if=WhatIf(frozenset({A})), batch_size=1
+    ).rounds[0]
     assert found.counterfactual is not None
     assert found.counterfactual.digest == others
 
 
 def test_without_everybody_there_is_no_model() -> None:
-    report = worlds.replay(worlds.one_round().bundle(), without=frozenset(CLIENTS))
+    report = worlds.replay(worlds.one_round().bundle(), what_if=WhatIf(frozenset(CLIENTS)))
     assert report.ok
     assert report.rounds[0].counterfactual is not None
     assert report.rounds[0].counterfactual.digest is None

@@ -1,33 +1,107 @@
-"""What an aggregation rule is: from the round's base model and the sum of its updates to a new model."""
+"""What an aggregation rule is: a value that says how updates are weighed and how the next model is made.
 
-from collections.abc import Iterator, Mapping
-from typing import Protocol, TypeAlias
+There are two kinds. A rule over the exact sum (`SumRule`) takes updates in any order and batches, so its
+memory does not depend on how many there are. A rule over rows (`RowsRule`) compares the updates with one
+another and reads them all again, block by block. Changing one bit of a rule's results takes a new
+`version`; the log names it.
+"""
 
-from fedbus_core.aggregation.exact import Accumulator
-from fedbus_core.aggregation.tensorfile import Buffer
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TypeAlias
 
-Settings: TypeAlias = Mapping[str, float]
+from fedbus_core.aggregation.checks import Finding
+from fedbus_core.aggregation.loading import Floats
+
+Weigh: TypeAlias = Callable[[int, Mapping[str, float]], "int | Finding"]
+"""From an update's number of examples and its metrics to its weight in the sum, or why it is refused."""
 
 
-class Rule(Protocol):
-    """A module of this package. Changing one bit of its results takes a new `VERSION`."""
+@dataclass(frozen=True, slots=True)
+class Member:
+    """A counted update as a rule sees it, without its arrays."""
+
+    client: str
+    weight: int
+    metrics: Mapping[str, float]
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """A part of one float tensor in float64. `values` holds the mean and then the new model.
+
+    `moments` are the rule's own arrays, to be changed in place; `spare` may be written to.
+    """
+
+    name: str
+    base: Floats
+    values: Floats
+    moments: tuple[Floats, ...]
+    spare: Floats
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """What a rule does with the blocks of one round, and the factors that it remembers after it."""
+
+    block: Callable[[Block], None]
+    factors: tuple[float, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Opening:
+    """What a step is made from: the factors remembered (none before the first round), the members."""
+
+    factors: tuple[float, ...] | None
+    members: Sequence[Member]
+
+
+def by_examples(examples: int, _: Mapping[str, float]) -> int:
+    """Weigh an update by its number of examples."""
+    return examples
+
+
+def uniformly(_: int, __: Mapping[str, float]) -> int:
+    """Weigh all updates alike."""
+    return 1
+
+
+@dataclass(frozen=True, slots=True)
+class Weighing:
+    """How updates are weighed, and the grid's `weight_bits` that it takes, from the session's."""
+
+    weigh: Weigh
+    bits: Callable[[int], int]
+
+
+WEIGHINGS: Mapping[str, Weighing] = {
+    "examples": Weighing(by_examples, lambda bits: bits),
+    # All bits that no weight needs make the grid finer.
+    "uniform": Weighing(uniformly, lambda _: 0),
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SumRule:
+    """A rule over the exact weighted mean. Without `open` the mean is the new model.
+
+    `moments` are where each array that it remembers starts, one beside every float tensor; `factors` is
+    how many numbers it remembers.
+    """
+
+    name: str
+    version: int
+    weighing: Weighing = WEIGHINGS["examples"]
+    open: Callable[[Opening], Step] | None = None
+    moments: tuple[float, ...] = ()
+    factors: int = 0
 
     @property
-    def NAME(self) -> str:  # noqa: N802  a module's constant
-        """The name that sessions choose it by."""
-        ...
+    def id(self) -> str:
+        """What the log calls it."""
+        return f"{self.name}/{self.version}"
 
     @property
-    def VERSION(self) -> int:  # noqa: N802  a module's constant
-        """Stands in the round's event; replay keeps the code of old versions."""
-        ...
-
-    def next_model(
-        self, previous: Buffer | None, total: Accumulator, settings: Settings
-    ) -> Iterator[bytes]:
-        """Give the new model's canonical file in pieces, by portable operations only.
-
-        `previous` is the round's base model, a whole file, or None where the rule has no use for
-        it. Raises `ValueError` for an empty sum.
-        """
-        ...
+    def remembers(self) -> bool:
+        """Whether it has a state that goes from round to round."""
+        return bool(self.moments) or self.factors > 0

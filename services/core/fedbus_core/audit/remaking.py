@@ -1,0 +1,96 @@
+"""Makes one round's model again out of a bundle, as a combiner made it, but in other batches."""
+
+from bisect import bisect_left
+from dataclasses import dataclass
+
+from fedbus_schemas import keys
+from fedbus_schemas.codec import digest, read
+from fedbus_schemas.models import BlobRef, ModelRef
+from fedbus_schemas.sessions import SessionSettings
+from fedbus_schemas.sets import IncludedUpdate
+from fedbus_schemas.updates import StoredUpdate
+
+from fedbus_core.aggregation.grid import exponents_of
+from fedbus_core.aggregation.round_sum import Content, Made, RoundSum
+from fedbus_core.aggregation.rules.rule import Member, SumRule
+from fedbus_core.aggregation.tensorfile import Buffer, parse_layout
+from fedbus_core.audit.bundle import MESSAGE_BYTES_MAX, Bundle, blob_name
+from fedbus_core.audit.chain import Outcome
+from fedbus_core.audit.sets import inline_bytes
+
+
+class Impossible(Exception):
+    """A round cannot be made again; the text says why."""
+
+
+@dataclass(frozen=True, slots=True)
+class Remaking:
+    """Reads the updates and blobs of a bundle, and folds them `batch_size` at a time."""
+
+    bundle: Bundle
+    batch_size: int
+
+    def make(
+        self,
+        rule: SumRule,
+        settings: SessionSettings,
+        outcome: Outcome,
+        updates: list[IncludedUpdate],
+        base: Buffer,
+        state: bytearray | None,
+    ) -> Made:
+        """Make the model by this rule from these updates, in their order; `state` is changed.
+
+        Raises `Impossible` and what reading raises.
+        """
+        layout = parse_layout(base, len(base))
+        exponents = exponents_of(layout, base)
+        total, batch = (RoundSum(layout, exponents, settings.numbers, rule) for _ in range(2))
+        members: list[Member] = []
+        for update in updates:
+            metrics = update.signed.content().metrics
+            members.append(Member(update.client, update.weight, metrics))
+            content = Content(self._update(outcome, update), update.weight, metrics)
+            (finding,) = batch.add([content])
+            if finding is not None:
+                raise Impossible(f"client {update.client}: {finding.detail}")
+            if batch.total.count == self.batch_size:
+                total.total.merge(batch.total)
+                batch = RoundSum(layout, exponents, settings.numbers, rule)
+        if batch.total.count:
+            total.total.merge(batch.total)
+        return total.model(base, state, sorted(members, key=lambda one: one.client))
+
+    def model(self, model: ModelRef) -> bytes:
+        """Read a model."""
+        return self.blob(keys.model(self.bundle.index.project, model.digest), model)
+
+    def blob(self, key: str, ref: BlobRef) -> bytes:
+        """Read a blob whole; it must be what its reference says. Raises `Impossible`."""
+        data = self.bundle.content(blob_name(key))
+        if data is None:
+            absent = self.bundle.absent.get(key)
+            why = f" ({absent.why})" if absent else ""
+            raise Impossible(f"{key} is not in the bundle{why}")
+        if (digest(data), len(data)) != (ref.digest, ref.size):
+            raise Impossible(f"{key} is not the blob that its name says")
+        return data
+
+    def _update(self, outcome: Outcome, update: IncludedUpdate) -> bytes:
+        """Fetch one update's bytes: from its message, or from a blob."""
+        key = keys.update(self.bundle.index.project, update.client, update.update.digest)
+        data = None if self.bundle.blob(key) else self._inline(outcome, update)
+        if data is None:
+            return self.blob(key, update.update)
+        if digest(data) != update.update.digest:
+            raise Impossible(f"client {update.client}: the update in its message is another one")
+        return data
+
+    def _inline(self, outcome: Outcome, update: IncludedUpdate) -> bytes | None:
+        stored = self.bundle.updates(*outcome.attempt)
+        at = bisect_left(stored, update.sequence, key=lambda one: one.sequence)
+        for one in stored[at : at + 1]:
+            if (one.client, one.sequence) == (update.client, update.sequence):
+                data = self.bundle.content(one.member.name, size_max=MESSAGE_BYTES_MAX)
+                return inline_bytes(read(StoredUpdate, data or b""))
+        return None
