@@ -14,7 +14,7 @@ from fedbus_core.aggregation import tensorfile
 from fedbus_core.aggregation.metrics import weighted_metrics
 from fedbus_core.aggregation.round_sum import Content, RoundSum, model_ref
 from fedbus_core.aggregation.rules import rule_of
-from fedbus_core.aggregation.rules.rule import Member
+from fedbus_core.aggregation.rules.rule import Member, SumRule
 from fedbus_core.audit.bundle import (
     AbsentBlob,
     Index,
@@ -269,6 +269,7 @@ class Maker:
         base = self.world.blobs[keys.model(PROJECT, round_.model.digest)]
         layout = tensorfile.parse_layout(base, len(base))
         rule = rule_of(self.state.settings)
+        assert isinstance(rule, SumRule)
         total = RoundSum(layout, round_.model.exponents, self.state.settings.numbers, rule)
         counted: list[IncludedUpdate] = []
         refused: list[RefusedUpdate] = []

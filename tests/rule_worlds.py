@@ -7,7 +7,7 @@ import numpy as np
 from fedbus_core.aggregation.grid import exponents_of
 from fedbus_core.aggregation.round_sum import Content, Made, RoundSum
 from fedbus_core.aggregation.rules import rule_of
-from fedbus_core.aggregation.rules.rule import Member
+from fedbus_core.aggregation.rules.rule import Member, SumRule
 from fedbus_core.aggregation.tensorfile import Array, parse_layout, views, write
 from fedbus_schemas.sessions import SessionSettings
 
@@ -55,6 +55,7 @@ class Play:
         """Make the next model, folding the updates in these batches; nothing is remembered here."""
         layout = parse_layout(self.model, len(self.model))
         rule = rule_of(self.settings)
+        assert isinstance(rule, SumRule)
         exponents = exponents_of(layout, self.model)
         total = RoundSum(layout, exponents, self.settings.numbers, rule)
         for batch in batches or [range(len(updates))]:

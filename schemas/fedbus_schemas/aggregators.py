@@ -118,6 +118,44 @@ class FedAdam(Adaptive):
         return super().second_moment_first
 
 
+class Median(Parameters):
+    """The middle value of every coordinate; half of the clients may lie."""
+
+
+class TrimmedMean(Parameters):
+    """The mean of every coordinate without its largest and smallest values."""
+
+    trim: Annotated[float, Field(ge=0, lt=0.5)] = Field(
+        default=0.2, description="The share of values dropped on each side."
+    )
+
+
+class Krum(Parameters):
+    """The one update that lies nearest to its neighbours."""
+
+    byzantine: Annotated[int, Field(ge=0, le=1000)] = Field(
+        default=1, description="How many clients may lie, f."
+    )
+
+    @property
+    def updates_min(self) -> int:
+        """Krum needs n >= 2f + 3."""
+        return 2 * self.byzantine + 3
+
+
+class MultiKrum(Krum):
+    """The mean of the updates that lie nearest to their neighbours."""
+
+    keep: Annotated[int, Field(ge=1, le=2000)] | None = Field(
+        default=None, description="How many updates are averaged; none = n - f."
+    )
+
+    @property
+    def updates_min(self) -> int:
+        """Krum's condition, and as many as are kept."""
+        return max(super().updates_min, self.keep or 1)
+
+
 AGGREGATORS: dict[str, type[Parameters]] = {
     "fedadagrad": FedAdagrad,
     "fedadam": FedAdam,
@@ -125,6 +163,10 @@ AGGREGATORS: dict[str, type[Parameters]] = {
     "fedavgm": FedAvgM,
     "fedprox": FedProx,
     "fedyogi": FedYogi,
+    "krum": Krum,
+    "median": Median,
+    "multi_krum": MultiKrum,
+    "trimmed_mean": TrimmedMean,
 }
 
 

@@ -5,11 +5,14 @@ the settings: whichever combiner finishes, and however often, the bits are the s
 """
 
 import asyncio
+import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TypeAlias
 
 from fedbus_core.aggregation.metrics import weighted_metrics
+from fedbus_core.aggregation.round_rows import RoundRows
 from fedbus_core.aggregation.round_sum import Made, RoundSum
 from fedbus_core.aggregation.rules.rule import Member
 from fedbus_core.aggregation.tensorfile import Buffer, TensorFileError
@@ -41,7 +44,7 @@ class _Round:
     item: FinishItem
     key: RoundKey
     candidates: dict[ClientId, Candidate]
-    total: RoundSum
+    total: RoundSum | RoundRows
     counted: set[ClientId] = field(default_factory=set)
     refused: dict[ClientId, RefusedUpdate] = field(default_factory=dict)
     workers: set[InstanceName] = field(default_factory=set)
@@ -86,18 +89,46 @@ class Finishing:
             partials = tasks.create_task(self._partials(key))
         candidates = reading.result()
         round_ = _Round(item, key, candidates, beginning.result(), workers={self._instance})
-        await self._take(round_, partials.result())
-        rest = [
-            candidate
-            for client, candidate in sorted(candidates.items())
-            if client not in round_.counted and client not in round_.refused
-        ]
-        folded = await self._summing.fold(round_.total, key, rest)
-        round_.counted.update(one.client for one in folded.counted)
-        round_.refused.update((one.client, one) for one in folded.refused)
-        result = await self._result(round_, folded, started)
+        if isinstance(round_.total, RoundRows):
+            result = await self._by_rows(round_, round_.total, started)
+        else:
+            result = await self._by_sum(round_, round_.total, partials.result(), started)
         subject = subjects.result(item.project, item.session)
         await self._streams.append(subject, result.to_bytes(), message_id=item.name)
+
+    async def _by_rows(self, round_: _Round, rows: RoundRows, started: float) -> FinishResult:
+        """Keep the checked updates on disk while all of them are read again."""
+        candidates = [one for _, one in sorted(round_.candidates.items())]
+        folder = await asyncio.to_thread(tempfile.TemporaryDirectory)
+        try:
+            place = Path(folder.name)
+            folded = await self._summing.gather(rows, round_.key, candidates, place)
+            self._note(round_, folded)
+            before = self._clock.monotonic()
+            made = await asyncio.to_thread(rows.model) if rows.is_enough else None
+            folded.fold_s += self._clock.monotonic() - before
+        finally:
+            await asyncio.to_thread(folder.cleanup)
+        return await self._result(round_, folded, started, made)
+
+    async def _by_sum(
+        self, round_: _Round, total: RoundSum, partials: list[PartialRecord], started: float
+    ) -> FinishResult:
+        """Take the partials that fit and fold the rest."""
+        await self._take(round_, total, partials)
+        rest = [
+            candidate
+            for client, candidate in sorted(round_.candidates.items())
+            if client not in round_.counted and client not in round_.refused
+        ]
+        folded = await self._summing.fold(total, round_.key, rest)
+        self._note(round_, folded)
+        made = await self._make(round_, total) if round_.counted else None
+        return await self._result(round_, folded, started, made)
+
+    def _note(self, round_: _Round, folded: Folded) -> None:
+        round_.counted.update(one.client for one in folded.counted)
+        round_.refused.update((one.client, one) for one in folded.refused)
 
     async def _partials(self, key: RoundKey) -> list[PartialRecord]:
         """Give the partials that Redis knows of: none while it is away, which costs only time."""
@@ -106,7 +137,7 @@ class Finishing:
         except RecordsAway:
             return []
 
-    async def _take(self, round_: _Round, partials: list[PartialRecord]) -> None:
+    async def _take(self, round_: _Round, total: RoundSum, partials: list[PartialRecord]) -> None:
         """Merge the partials that hold candidates only and overlap with none taken before."""
         partials.sort(key=lambda one: (-len(one.clients), one.blob.digest))
         for partial in partials:
@@ -114,22 +145,24 @@ class Finishing:
             taken = round_.counted | round_.refused.keys()
             if not members or not members <= round_.candidates.keys() or members & taken:
                 continue
-            if await self._merge(round_, partial):
+            if await self._merge(round_, total, partial):
                 round_.counted.update(partial.clients)
                 round_.refused.update((one.client, one) for one in partial.refused)
                 round_.workers.add(partial.worker)
 
-    async def _merge(self, round_: _Round, partial: PartialRecord) -> bool:
+    async def _merge(self, round_: _Round, total: RoundSum, partial: PartialRecord) -> bool:
         key = round_.key
         place = keys.partial(key.project, key.session, key.round, key.attempt, partial.blob.digest)
         try:
             data = await self._blobs.get(place, partial.blob.size)
-            await asyncio.to_thread(round_.total.merge, data)
+            await asyncio.to_thread(total.merge, data)
         except (BlobMissing, BlobCorrupt, TensorFileError):
             return False  # only a cache: its updates are folded anew
         return True
 
-    async def _result(self, round_: _Round, folded: Folded, started: float) -> FinishResult:
+    async def _result(
+        self, round_: _Round, folded: Folded, started: float, made: Made | None
+    ) -> FinishResult:
         refused = tuple(round_.refused[client] for client in sorted(round_.refused))
         item = round_.item
         stored_s = 0.0
@@ -137,8 +170,7 @@ class Finishing:
         included: BlobRef | None = None
         state: BlobRef | None = None
         counted = [round_.candidates[client] for client in sorted(round_.counted)]
-        if counted:
-            made = await self._make(round_, counted)
+        if made is not None:
             model, remembered = made.ref, made.state
             chosen = _included_set(item, counted).to_bytes()
             before = self._clock.monotonic()
@@ -173,16 +205,15 @@ class Finishing:
             state=state,
         )
 
-    async def _make(self, round_: _Round, counted: list[Candidate]) -> Made:
+    async def _make(self, round_: _Round, total: RoundSum) -> Made:
         """Fetch what the rule needs beside the sum, and make the model in a thread."""
         item = round_.item
         async with together() as tasks:
-            basing = tasks.create_task(self._base(round_))
+            basing = tasks.create_task(self._base(round_, total))
             remembering = tasks.create_task(self._state(item))
+        counted = [round_.candidates[client] for client in sorted(round_.counted)]
         members = [Member(one.client, one.manifest.weight, one.manifest.metrics) for one in counted]
-        return await asyncio.to_thread(
-            round_.total.model, basing.result(), remembering.result(), members
-        )
+        return await asyncio.to_thread(total.model, basing.result(), remembering.result(), members)
 
     async def _keep(
         self, item: FinishItem, place: Place, data: Buffer, name: Sha256 | None = None
@@ -199,8 +230,8 @@ class Finishing:
             keys.rule_state(item.project, item.state.digest), item.state.size
         )
 
-    async def _base(self, round_: _Round) -> bytearray | None:
-        if not round_.total.needs_base:
+    async def _base(self, round_: _Round, total: RoundSum) -> bytearray | None:
+        if not total.needs_base:
             return None
         base = round_.item.opened.model
         return await self._blobs.get(keys.model(round_.key.project, base.digest), base.size)

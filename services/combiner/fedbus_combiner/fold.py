@@ -2,6 +2,7 @@
 
 from hashlib import sha256
 
+from fedbus_core.aggregation.round_rows import RoundRows
 from fedbus_core.rounds.state import Session
 from fedbus_runtime.folded_log import FoldedLog
 from fedbus_runtime.ports import Blobs, RoundKey, RoundRecords
@@ -43,6 +44,8 @@ class Folding:
         key = RoundKey(item.project, item.session, item.round, item.attempt)
         candidates = await self._updates.up_to(key, item.clients, ANY_SEQUENCE)
         total = await self._summing.begin(item.project, state.round.model, state.settings)
+        if isinstance(total, RoundRows):
+            return  # nothing can be summed beforehand
         folded = await self._summing.fold(total, key, list(candidates.values()))
         parts = total.total.parts()
         digest = sha256()

@@ -4,9 +4,12 @@ import asyncio
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
+from fedbus_core.aggregation.round_rows import RoundRows
 from fedbus_core.aggregation.round_sum import Content, RoundSum
 from fedbus_core.aggregation.rules import rule_of
+from fedbus_core.aggregation.rules.rule import RowsRule
 from fedbus_core.aggregation.tensorfile import (
     HEADER_BYTES_MAX,
     LENGTH_BYTES,
@@ -22,6 +25,7 @@ from fedbus_schemas.ids import ClientId, ProjectId, Sha256
 from fedbus_schemas.models import ModelRef
 from fedbus_schemas.sessions import SessionSettings
 
+from fedbus_combiner.spool import Spooled
 from fedbus_combiner.updates import Candidate, Updates
 
 GROUP_BYTES_MAX = 16 * 1024 * 1024
@@ -52,11 +56,28 @@ class Summing:
 
     async def begin(
         self, project: ProjectId, base: ModelRef, settings: SessionSettings
-    ) -> RoundSum:
-        """Make an empty sum on the base model's grid."""
+    ) -> RoundSum | RoundRows:
+        """Make an empty sum on the base model's grid, or what a rule over rows has in its place."""
         layout = await self._layout(project, base)
         rule = rule_of(settings)
+        if isinstance(rule, RowsRule):
+            return RoundRows(layout, base.exponents, settings.numbers, rule)
         return await asyncio.to_thread(RoundSum, layout, base.exponents, settings.numbers, rule)
+
+    async def gather(
+        self, rows: RoundRows, key: RoundKey, candidates: Sequence[Candidate], folder: Path
+    ) -> Folded:
+        """Check every candidate and keep it in the folder, one in memory at a time."""
+        folded = Folded()
+        for candidate in candidates:
+            started = self._clock.monotonic()
+            content = await self._updates.content(key, candidate)
+            folded.read_s += self._clock.monotonic() - started
+            if isinstance(content, RefusedUpdate):
+                folded.refused.append(content)
+            else:
+                await asyncio.to_thread(_take, rows, candidate, content, folder, folded)
+        return folded
 
     async def fold(self, total: RoundSum, key: RoundKey, candidates: Sequence[Candidate]) -> Folded:
         """Fold the candidates into the sum, two groups in memory at most."""
@@ -105,6 +126,26 @@ class Summing:
             if len(self._layouts) > LAYOUTS_MAX:
                 self._layouts.popitem(last=False)
         return known
+
+
+def _take(
+    rows: RoundRows,
+    candidate: Candidate,
+    data: bytes | bytearray,
+    folder: Path,
+    folded: Folded,
+) -> None:
+    """Check and keep one update; runs in a thread."""
+    kept = Spooled(folder / candidate.client)
+    content = Content(data, candidate.manifest.weight, candidate.manifest.metrics)
+    finding = rows.take(candidate.client, content, kept)
+    if finding is not None:
+        folded.refused.append(
+            RefusedUpdate(client=candidate.client, code=finding.code, detail=finding.detail)
+        )
+        return
+    kept.write(data)
+    folded.counted.append(candidate)
 
 
 def _add(

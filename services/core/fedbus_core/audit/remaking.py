@@ -11,16 +11,39 @@ from fedbus_schemas.sets import IncludedUpdate
 from fedbus_schemas.updates import StoredUpdate
 
 from fedbus_core.aggregation.grid import exponents_of
+from fedbus_core.aggregation.round_rows import RoundRows
 from fedbus_core.aggregation.round_sum import Content, Made, RoundSum
-from fedbus_core.aggregation.rules.rule import Member, SumRule
+from fedbus_core.aggregation.rules.rule import Member, RowsRule, Rule, SumRule
 from fedbus_core.aggregation.tensorfile import Buffer, parse_layout
 from fedbus_core.audit.bundle import MESSAGE_BYTES_MAX, Bundle, blob_name
+from fedbus_core.audit.bundle import Member as BundleMember
 from fedbus_core.audit.chain import Outcome
 from fedbus_core.audit.sets import inline_bytes
 
 
 class Impossible(Exception):
     """A round cannot be made again; the text says why."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Kept:
+    """A small update, which rode in its message."""
+
+    data: bytes
+
+    def read_at(self, offset: int, length: int) -> bytes:
+        return self.data[offset : offset + length]
+
+
+@dataclass(frozen=True, slots=True)
+class _InBundle:
+    """An update in the bundle's file."""
+
+    bundle: Bundle
+    member: BundleMember
+
+    def read_at(self, offset: int, length: int) -> bytes:
+        return self.bundle.read_at(self.member, offset, length)
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +55,7 @@ class Remaking:
 
     def make(
         self,
-        rule: SumRule,
+        rule: Rule,
         settings: SessionSettings,
         outcome: Outcome,
         updates: list[IncludedUpdate],
@@ -43,6 +66,35 @@ class Remaking:
 
         Raises `Impossible` and what reading raises.
         """
+        layout = parse_layout(base, len(base))
+        exponents = exponents_of(layout, base)
+        if isinstance(rule, RowsRule):
+            return self._rows(
+                RoundRows(layout, exponents, settings.numbers, rule), outcome, updates
+            )
+        return self._sum(rule, settings, outcome, updates, base, state)
+
+    def _rows(self, rows: RoundRows, outcome: Outcome, updates: list[IncludedUpdate]) -> Made:
+        for update in updates:
+            data = self._update(outcome, update)
+            key = keys.update(self.bundle.index.project, update.client, update.update.digest)
+            member = self.bundle.blob(key)
+            source = _Kept(data) if member is None else _InBundle(self.bundle, member)
+            content = Content(data, update.weight)
+            finding = rows.take(update.client, content, source)
+            if finding is not None:
+                raise Impossible(f"client {update.client}: {finding.detail}")
+        return rows.model()
+
+    def _sum(
+        self,
+        rule: SumRule,
+        settings: SessionSettings,
+        outcome: Outcome,
+        updates: list[IncludedUpdate],
+        base: Buffer,
+        state: bytearray | None,
+    ) -> Made:
         layout = parse_layout(base, len(base))
         exponents = exponents_of(layout, base)
         total, batch = (RoundSum(layout, exponents, settings.numbers, rule) for _ in range(2))

@@ -20,7 +20,7 @@ from fedbus_schemas.sets import IncludedSet, IncludedUpdate
 
 from fedbus_core.aggregation.round_sum import Made
 from fedbus_core.aggregation.rules import RULES, rule_of
-from fedbus_core.aggregation.rules.rule import SumRule
+from fedbus_core.aggregation.rules.rule import Rule
 from fedbus_core.aggregation.tensorfile import Buffer, TensorFileError
 from fedbus_core.audit.bundle import MESSAGE_BYTES_MAX, Bundle, BundleError, Reader, log_name
 from fedbus_core.audit.chain import Outcome, Walk
@@ -97,7 +97,7 @@ class WhatIf:
         """Whether anything is asked."""
         return bool(self.without) or self.aggregator is not None
 
-    def rule(self) -> SumRule | None:
+    def rule(self) -> Rule | None:
         """Make the other rule. Raises `ValueError` for parameters that it does not have."""
         if self.aggregator is None:
             return None
@@ -146,7 +146,7 @@ class _Replay:
     remaking: Remaking
     order_seed: int
     what_if: WhatIf
-    other: SumRule | None
+    other: Rule | None
     settings: SessionSettings | None = None
     model: Buffer = b""
     state: bytearray | None = None
@@ -217,7 +217,7 @@ class _Replay:
     def _counterfactual(
         self,
         outcome: Outcome,
-        rule: SumRule,
+        rule: Rule,
         made: Made,
         updates: list[IncludedUpdate],
         base: Buffer,

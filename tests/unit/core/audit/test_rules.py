@@ -30,6 +30,26 @@ def test_replay_makes_model_and_state_again(aggregator: str, batch_size: int) ->
     assert len(report.rounds) == 3
 
 
+@pytest.mark.parametrize("aggregator", ["median", "trimmed_mean"])
+@pytest.mark.parametrize("order_seed", [1, 2])
+def test_replay_reads_all_updates_again(aggregator: str, order_seed: int) -> None:
+    bundle = played("fedavg").world.bundle()
+    asked = WhatIf(aggregator=aggregator)
+    report = worlds.replay(bundle, what_if=asked, order_seed=order_seed)
+    other = worlds.replay(bundle, what_if=asked, order_seed=0)
+    for one, same in zip(report.rounds, other.rounds, strict=True):
+        assert one.counterfactual
+        assert one.counterfactual.digest
+        assert one.counterfactual == same.counterfactual
+
+
+def test_a_rule_that_needs_more_updates_says_so() -> None:
+    report = worlds.replay(played("fedavg").world.bundle(), what_if=WhatIf(aggregator="krum"))
+    assert report.ok
+    assert report.rounds[0].counterfactual
+    assert "needs 5 updates, there are 3" in report.rounds[0].counterfactual.detail
+
+
 def test_after_a_round_that_is_impossible_the_state_comes_from_the_bundle() -> None:
     maker = played()
     lost = next(key for key in maker.world.blobs if "/sets/" in key)

@@ -5,19 +5,34 @@ from collections.abc import Callable
 from fedbus_schemas.aggregators import Given
 from fedbus_schemas.sessions import SessionSettings
 
-from fedbus_core.aggregation.rules import fedadagrad, fedadam, fedavg, fedavgm, fedprox, fedyogi
-from fedbus_core.aggregation.rules.rule import SumRule as SumRule
+from fedbus_core.aggregation.rules import (
+    fedadagrad,
+    fedadam,
+    fedavg,
+    fedavgm,
+    fedprox,
+    fedyogi,
+    krum,
+    median,
+    multi_krum,
+    trimmed_mean,
+)
+from fedbus_core.aggregation.rules.rule import Rule as Rule
 
-RULES: dict[str, Callable[[Given], SumRule]] = {
+RULES: dict[str, Callable[[Given], Rule]] = {
     "fedadagrad": fedadagrad.rule,
     "fedadam": fedadam.rule,
     "fedavg": fedavg.rule,
     "fedavgm": fedavgm.rule,
     "fedprox": fedprox.rule,
     "fedyogi": fedyogi.rule,
+    "krum": krum.rule,
+    "median": median.rule,
+    "multi_krum": multi_krum.rule,
+    "trimmed_mean": trimmed_mean.rule,
 }
 
 
-def rule_of(settings: SessionSettings) -> SumRule:
+def rule_of(settings: SessionSettings) -> Rule:
     """Make the session's rule."""
     return RULES[settings.aggregator](settings.aggregator_parameters)

@@ -10,6 +10,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
+import numpy as np
+from numpy.typing import NDArray
+
 from fedbus_core.aggregation.checks import Finding
 from fedbus_core.aggregation.loading import Floats
 
@@ -102,6 +105,45 @@ class SumRule:
         return f"{self.name}/{self.version}"
 
     @property
+    def updates_min(self) -> int:
+        """One update has a mean."""
+        return 1
+
+    @property
     def remembers(self) -> bool:
         """Whether it has a state that goes from round to round."""
         return bool(self.moments) or self.factors > 0
+
+
+Rows: TypeAlias = NDArray[np.float64]
+"""A block of every update: one row a client, sorted by client, without -0.0. It may be written to."""
+Combine: TypeAlias = Callable[[Rows], Floats]
+"""From a block of every update to the new model's block."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RowsRule:
+    """A rule that compares the updates with one another; every update counts alike.
+
+    `plan` is given the number of updates and the squared distances between each two, in float64, or
+    None unless `needs_distances`. Below `updates_min` updates there is no model.
+    """
+
+    name: str
+    version: int
+    plan: Callable[[int, Rows | None], Combine]
+    updates_min: int = 1
+    needs_distances: bool = False
+
+    @property
+    def id(self) -> str:
+        """What the log calls it."""
+        return f"{self.name}/{self.version}"
+
+    @property
+    def remembers(self) -> bool:
+        """It has no state."""
+        return False
+
+
+Rule: TypeAlias = SumRule | RowsRule
