@@ -7,7 +7,7 @@ that what a session means never depends on a default. Formulas and sources stand
 
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
 from fedbus_schemas.ids import Scalar
 
@@ -26,6 +26,11 @@ class Parameters(BaseModel):
     def updates_min(self) -> int:
         """With fewer updates than this the rule has no result; a session's `minimum` is at least it."""
         return 1
+
+    @property
+    def weight_bits_max(self) -> int:
+        """The most `weight_bits` that a session can have with it."""
+        return 29
 
     @property
     def given(self) -> Given:
@@ -156,13 +161,53 @@ class MultiKrum(Krum):
         return max(super().updates_min, self.keep or 1)
 
 
+class Bulyan(Parameters):
+    """Krum's choice, then of every coordinate the values nearest the median."""
+
+    byzantine: Annotated[int, Field(ge=0, le=500)] = Field(
+        default=1, description="How many clients may lie, f."
+    )
+
+    @property
+    def updates_min(self) -> int:
+        """Bulyan needs n >= 4f + 3."""
+        return 4 * self.byzantine + 3
+
+
+class GeometricMedian(Parameters):
+    """The point with the smallest sum of distances to the updates."""
+
+    steps: Annotated[int, Field(ge=1, le=1000)] = Field(
+        default=64, description="Steps of the iteration, always as many."
+    )
+    smoothing: Annotated[float, Field(gt=0, le=1e6)] = Field(
+        default=1e-6, description="The least distance that is divided by."
+    )
+
+
+class FedNova(Parameters):
+    """The mean, with each client's change divided by its number of local steps."""
+
+    steps_metric: Annotated[str, StringConstraints(min_length=1, max_length=128)] = Field(
+        default="local_steps", description="The metric by which clients report their local steps."
+    )
+
+    @property
+    def weight_bits_max(self) -> int:
+        """Nine bits more are for fractions of a weight."""
+        return 20
+
+
 AGGREGATORS: dict[str, type[Parameters]] = {
+    "bulyan": Bulyan,
     "fedadagrad": FedAdagrad,
     "fedadam": FedAdam,
     "fedavg": FedAvg,
     "fedavgm": FedAvgM,
+    "fednova": FedNova,
     "fedprox": FedProx,
     "fedyogi": FedYogi,
+    "geometric_median": GeometricMedian,
     "krum": Krum,
     "median": Median,
     "multi_krum": MultiKrum,

@@ -114,6 +114,9 @@ class SessionSettings(Message):
                 f"{self.aggregator} with these parameters needs {needed} updates: "
                 f"set minimum to {needed} or more, it is {self.minimum}"
             )
+        bits = self.parameters.weight_bits_max
+        if self.numbers.weight_bits > bits:
+            raise ValueError(f"{self.aggregator} takes weight_bits of {bits} at most")
         if len(self.train.keys() | self.parameters.for_clients.keys()) > SETTINGS_MAX:
             raise ValueError(
                 f"train: with what {self.aggregator} adds, over {SETTINGS_MAX} entries"

@@ -9,7 +9,15 @@ from tests.stacks import federation
 from tests.trainers import LARGE
 
 DEFAULT = ("fedadam", "median", "krum")
-LONG = ("fedavgm", "fedadagrad", "fedyogi", "fedprox", "trimmed_mean", "multi_krum")
+LONG = (
+    "fedavgm",
+    "fedadagrad",
+    "fedyogi",
+    "fedprox",
+    "trimmed_mean",
+    "multi_krum",
+    "geometric_median",
+)
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ HONEST = [0.9, 0.95, 1.0, 1.05, 1.1, 1.0, 1.02, 0.98]
 def client(value: float) -> fedbus.TrainFunction:
     def train(model, settings):
         model["w"][:] = value
-        return model, 10, {"loss": 1.0, "mu": settings.get("proximal_mu", -1.0)}
+        return model, 10, {"local_steps": 5.0, "mu": settings.get("proximal_mu", -1.0)}
 
     return train
 
@@ -37,6 +37,7 @@ def test_every_rule_runs_rounds_to_their_end(aggregator: str) -> None:
         ("trimmed_mean", {"trim": 0.2}),
         ("krum", {"byzantine": 2}),
         ("multi_krum", {"byzantine": 2}),
+        ("geometric_median", {}),
     ],
 )
 @pytest.mark.parametrize("lie", [-1.0, 1e6])

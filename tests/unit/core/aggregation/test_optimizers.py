@@ -110,6 +110,30 @@ def test_with_a_large_tau_adam_goes_where_the_mean_is() -> None:
     np.testing.assert_allclose(found, [0.675, 0.25, 0.8, -0.525], rtol=1e-5)
 
 
+def test_fednova_by_its_formula() -> None:
+    steps = [5, 20]
+    replies = [
+        Update(one.arrays, 100 * one.weight, {"local_steps": float(tau)})
+        for one, tau in zip(REPLIES, steps, strict=True)
+    ]
+    shares = np.array([0.25, 0.75])
+    tau = float((shares * steps).sum())
+    deltas = [np.asarray(one.arrays["x"], "f8") - START for one in REPLIES]
+    expected = START + tau * (shares[0] * deltas[0] / 5 + shares[1] * deltas[1] / 20)
+    np.testing.assert_allclose(xs(play("fednova", START).round(replies)), expected, rtol=1e-12)
+
+
+def test_fednova_with_equal_steps_is_the_mean() -> None:
+    replies = [Update(one.arrays, one.weight, {"local_steps": 4.0}) for one in REPLIES]
+    found = xs(play("fednova", START).round(replies))
+    np.testing.assert_allclose(found, xs(play("fedavg", START).round(REPLIES)), rtol=1e-13)
+
+
+def test_fednova_refuses_an_update_without_steps() -> None:
+    with pytest.raises(AssertionError, match="local_steps"):
+        play("fednova", START).round(REPLIES)
+
+
 def test_uniform_weights() -> None:
     found = xs(play("fedavg", START, weighting="uniform").round(REPLIES))
     np.testing.assert_allclose(found, [0.55, 0.1, 0.6, -0.05], rtol=0, atol=1e-16)

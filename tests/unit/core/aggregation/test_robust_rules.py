@@ -57,13 +57,19 @@ PLANE = [[0, 0], [1, 1], [1.1, 0.9], [0.9, 1.1], [10, -10], [1.05, 1], [0.95, 1.
         ("trimmed_mean", {"trim": 0.25}, [[0.5], [1], [2], [100]], [1.5]),
         ("trimmed_mean", {"trim": 0.0}, [[1], [2], [6]], [3]),
         ("krum", {}, [[0.25]] * 5, [0.25]),
+        ("bulyan", {"byzantine": 1}, PLANE, [1, 1.0066666666666666]),
+        ("bulyan", {"byzantine": 0}, [[0.2], [0.5], [0.7], [12], [0.1], [0.1]], [13.6 / 6]),
+        ("geometric_median", {"steps": 500}, GOLDEN, [2.901079, 2.0305, 2.192319, 2.538367]),
+        ("geometric_median", {}, [[0.25]] * 5, [0.25]),
     ],
 )
 def test_golden_vectors(name, given, points, expected) -> None:
     np.testing.assert_allclose(result(name, points, **given), expected, rtol=0, atol=5e-7)
 
 
-@pytest.mark.parametrize("name", ["median", "trimmed_mean", "krum", "multi_krum"])
+@pytest.mark.parametrize(
+    "name", ["median", "trimmed_mean", "krum", "multi_krum", "bulyan", "geometric_median"]
+)
 def test_the_size_of_blocks_changes_no_bit(name: str) -> None:
     rng = np.random.default_rng(3)
     updates = [

@@ -6,12 +6,15 @@ from fedbus_schemas.aggregators import Given
 from fedbus_schemas.sessions import SessionSettings
 
 from fedbus_core.aggregation.rules import (
+    bulyan,
     fedadagrad,
     fedadam,
     fedavg,
     fedavgm,
+    fednova,
     fedprox,
     fedyogi,
+    geometric_median,
     krum,
     median,
     multi_krum,
@@ -20,12 +23,15 @@ from fedbus_core.aggregation.rules import (
 from fedbus_core.aggregation.rules.rule import Rule as Rule
 
 RULES: dict[str, Callable[[Given], Rule]] = {
+    "bulyan": bulyan.rule,
     "fedadagrad": fedadagrad.rule,
     "fedadam": fedadam.rule,
     "fedavg": fedavg.rule,
     "fedavgm": fedavgm.rule,
+    "fednova": fednova.rule,
     "fedprox": fedprox.rule,
     "fedyogi": fedyogi.rule,
+    "geometric_median": geometric_median.rule,
     "krum": krum.rule,
     "median": median.rule,
     "multi_krum": multi_krum.rule,
