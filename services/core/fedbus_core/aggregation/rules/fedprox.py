@@ -3,7 +3,7 @@
 Each client minimises F_k(w) + (mu / 2) * ||w - w_t||^2 for the round's model w_t, and the server takes the
 weighted mean, as `fedavg` does. Li et al., "Federated Optimization in Heterogeneous Networks", 2020, arXiv
 1812.06127, algorithm 2. Parameters: `mu` (0.01), told to the trainers as `settings["proximal_mu"]`
-(`fedbus.proximal` computes the term); `weighting` ("examples"). With mu = 0 it is `fedavg`.
+(the SDK module `fedbus.proximal` has the term); `weighting` ("examples"). With mu = 0 it is `fedavg`.
 """
 
 from fedbus_schemas.aggregators import FedProx, Given
