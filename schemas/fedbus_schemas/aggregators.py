@@ -185,6 +185,19 @@ class GeometricMedian(Parameters):
     )
 
 
+class NearestNeighbourMixing(Parameters):
+    """Every update mixed with its nearest neighbours, then a trimmed mean."""
+
+    byzantine: Annotated[int, Field(ge=0, le=1000)] = Field(
+        default=1, description="How many clients may lie, f."
+    )
+
+    @property
+    def updates_min(self) -> int:
+        """More than half must be honest."""
+        return 2 * self.byzantine + 1
+
+
 class FedNova(Parameters):
     """The mean, with each client's change divided by its number of local steps."""
 
@@ -211,6 +224,7 @@ AGGREGATORS: dict[str, type[Parameters]] = {
     "krum": Krum,
     "median": Median,
     "multi_krum": MultiKrum,
+    "nearest_neighbour_mixing": NearestNeighbourMixing,
     "trimmed_mean": TrimmedMean,
 }
 

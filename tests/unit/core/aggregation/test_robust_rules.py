@@ -68,7 +68,16 @@ def test_golden_vectors(name, given, points, expected) -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["median", "trimmed_mean", "krum", "multi_krum", "bulyan", "geometric_median"]
+    "name",
+    [
+        "median",
+        "trimmed_mean",
+        "krum",
+        "multi_krum",
+        "bulyan",
+        "geometric_median",
+        "nearest_neighbour_mixing",
+    ],
 )
 def test_the_size_of_blocks_changes_no_bit(name: str) -> None:
     rng = np.random.default_rng(3)
@@ -77,6 +86,16 @@ def test_the_size_of_blocks_changes_no_bit(name: str) -> None:
         for i in range(9)
     ]
     assert len({made(name, updates, tiles) for tiles in (None, 1, 2, 5)}) == 1
+
+
+def test_mixing_by_its_definition() -> None:
+    points = np.array(GOLDEN, float)
+    apart = ((points[:, None] - points[None]) ** 2).sum(axis=2)
+    mixed = np.array([points[np.argsort(row, kind="stable")[:8]].mean(axis=0) for row in apart])
+    np.testing.assert_allclose(mixed[0], [2.35, 2.225, 2.1, 2.6], atol=1e-12)  # the golden row
+    expected = np.sort(mixed, axis=0)[2:8].mean(axis=0)
+    found = result("nearest_neighbour_mixing", GOLDEN, byzantine=2)
+    np.testing.assert_allclose(found, expected, rtol=1e-12)
 
 
 def test_signed_zeros_leave_no_trace() -> None:

@@ -18,6 +18,7 @@ from fedbus_core.aggregation.rules import (
     krum,
     median,
     multi_krum,
+    nearest_neighbour_mixing,
     trimmed_mean,
 )
 from fedbus_core.aggregation.rules.rule import Rule as Rule
@@ -35,6 +36,7 @@ RULES: dict[str, Callable[[Given], Rule]] = {
     "krum": krum.rule,
     "median": median.rule,
     "multi_krum": multi_krum.rule,
+    "nearest_neighbour_mixing": nearest_neighbour_mixing.rule,
     "trimmed_mean": trimmed_mean.rule,
 }
 
