@@ -35,6 +35,8 @@ def values(schema: Schema, known: Known | None = None) -> Values:
     for choice in ("anyOf", "oneOf"):
         if choice in schema:
             return st.one_of([values(each, known) for each in schema[choice]])
+    if not schema:
+        return _json()
     kinds: dict[str, Callable[[Schema, Known], Values]] = {
         "string": _text,
         "integer": _whole,
@@ -45,6 +47,22 @@ def values(schema: Schema, known: Known | None = None) -> Values:
         "object": _object,
     }
     return kinds[schema["type"]](schema, known)
+
+
+def _json() -> Values:
+    """Give any JSON but null, which says that a field is not there."""
+    numbers = st.integers(-(2**53), 2**53) | st.floats(allow_nan=False, allow_infinity=False)
+    plain = st.booleans() | numbers | _text({}, {})
+    inner = st.recursive(
+        st.none() | plain,
+        lambda one: st.lists(one, max_size=ITEMS_MAX) | st.dictionaries(_text({}, {}), one),
+        max_leaves=4,
+    )
+    return (
+        plain
+        | st.lists(inner, max_size=ITEMS_MAX)
+        | st.dictionaries(_text({}, {}), inner, max_size=2)
+    )
 
 
 def _innermost_first(definitions: Schema) -> list[str]:
@@ -114,6 +132,10 @@ def _list(schema: Schema, known: Known) -> Values:
 
 def _object(schema: Schema, known: Known) -> Values:
     if "properties" not in schema:
+        least = schema.get("minProperties", 0)
+        for pattern, each in schema.get("patternProperties", {}).items():
+            names = _matching(pattern)
+            return st.dictionaries(names, values(each, known), min_size=least, max_size=ITEMS_MAX)
         more = schema.get("additionalProperties")
         inner = values(more, known) if isinstance(more, dict) else st.integers() | st.text()
         return st.dictionaries(st.text(max_size=TEXT_MAX), inner, max_size=ITEMS_MAX)

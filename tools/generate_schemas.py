@@ -29,6 +29,7 @@ from fedbus_schemas.asks import (
 from fedbus_schemas.envelope import Entry, SignedHead
 from fedbus_schemas.events import EVENT_TYPES, Event
 from fedbus_schemas.inputs import ClientsChanged, DeadlineFired, TargetReached
+from fedbus_schemas.records import Backlog, ClientAttributes, RecordBatch, StoredRecords
 from fedbus_schemas.refusals import RefusalNote
 from fedbus_schemas.registry import ClientRecord, ModelRecord
 from fedbus_schemas.sessions import (
@@ -178,6 +179,14 @@ CHANNELS = {
         "What I measured of a model.",
         Answer,
     ),
+    "records": Channel(
+        subjects.ask(P, D, "records"),
+        "client",
+        "combiner",
+        (RecordBatch,),
+        "Here is what I logged; the same batch again is stored once.",
+        Answer,
+    ),
     "done": Channel(
         subjects.ask(P, D, "done"),
         "client",
@@ -199,6 +208,23 @@ CHANNELS = {
         "api",
         (updates.ValidationReport,),
         "A client's validation of the model that a round made.",
+    ),
+    "backlog": Channel(
+        subjects.backlog(P, C), "combiner", "api", (Backlog,), "What waits at a client."
+    ),
+    "logged": Channel(
+        subjects.logged(P, C, "{kind}"),
+        "combiner",
+        "api",
+        (StoredRecords,),
+        "What a client logged, one kind a subject.",
+    ),
+    "attributes": Channel(
+        subjects.attributes_record(P, C),
+        "combiner",
+        "controller",
+        (ClientAttributes,),
+        "A client's attributes now.",
     ),
     "client": Channel(
         subjects.client_record(P, D),

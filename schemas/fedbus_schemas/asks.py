@@ -19,11 +19,12 @@ from fedbus_schemas.ids import (
 )
 from fedbus_schemas.models import BlobRef
 from fedbus_schemas.pieces import PIECES_ASKED_MAX, Piece
+from fedbus_schemas.records import Backlog
 from fedbus_schemas.refusals import Refusal, RefusalCode
 from fedbus_schemas.tasks import Receipt, SignedMail
 from fedbus_schemas.wire import Message
 
-VERBS = ("hello", "beat", "sync", "grant", "pieces", "submit", "report", "done")
+VERBS = ("hello", "beat", "sync", "grant", "pieces", "submit", "report", "done", "records")
 PENDING_MAX = 64
 
 
@@ -48,7 +49,9 @@ class Welcome(Message):
 
 
 class Beat(Message):
-    """I am here. Sent every `beat_s` seconds."""
+    """I am here. Sent every `beat_s` seconds; every half minute with what waits to be sent."""
+
+    backlog: Backlog | None = None
 
 
 class PendingUpdate(Message):

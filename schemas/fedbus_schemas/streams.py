@@ -6,6 +6,9 @@ from enum import StrEnum
 
 from fedbus_schemas import subjects
 
+RECORDS_PER_SUBJECT_MAX = 20_000
+"""Batches of one kind that RECORDS keeps of one client: nobody's flood pushes out another's records."""
+
 
 class Retention(StrEnum):
     """When a stream lets go of a message."""
@@ -20,7 +23,8 @@ class Stream:
 
     `one_per_subject`: "last" replaces, "first" refuses a second message for ever (no time window).
     `protected`: neither delete nor purge. `republish`: (source, destination) of the live feed, sent
-    after the store and never for an append that was refused.
+    after the store and never for an append that was refused. `per_subject_max`: of more messages on one
+    subject the oldest goes.
     """
 
     name: str
@@ -28,6 +32,7 @@ class Stream:
     retention: Retention = Retention.KEEP
     memory: bool = False
     one_per_subject: str | None = None
+    per_subject_max: int | None = None
     protected: bool = False
     schedules: bool = False
     message_ttl: bool = False
@@ -102,6 +107,15 @@ TELEMETRY = Stream(
     age_max=timedelta(days=90),
     bytes_max=1024 * 1024 * 1024,
 )
+RECORDS = Stream(
+    name="RECORDS",
+    subjects=(subjects.ALL_CLIENT_RECORDS,),
+    per_subject_max=RECORDS_PER_SUBJECT_MAX,
+    republish=("fl.*.rec.*.*", "fl.{{wildcard(1)}}.live.rec.{{wildcard(2)}}.{{wildcard(3)}}"),
+    age_max=timedelta(days=90),
+    bytes_max=8 * 1024**3,
+    message_bytes_max=256 * 1024,
+)
 REGISTRY = Stream(
     name="REGISTRY",
     subjects=(subjects.ALL_RECORDS,),
@@ -115,7 +129,7 @@ DEAD = Stream(
     bytes_max=1024 * 1024 * 1024,
 )
 
-STREAMS = (EVENTS, INBOX, MAIL, UPDATES, WORK, HEADS, NOTES, TELEMETRY, REGISTRY, DEAD)
+STREAMS = (EVENTS, INBOX, MAIL, UPDATES, WORK, HEADS, NOTES, TELEMETRY, RECORDS, REGISTRY, DEAD)
 
 CONTROLLERS = Consumer(name="controllers", stream="INBOX", filter=subjects.ALL_INPUTS)
 PERFORMERS = Consumer(name="performers", stream="EVENTS", filter=subjects.ALL_EVENTS)

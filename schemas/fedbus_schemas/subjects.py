@@ -15,6 +15,7 @@ ALL_HEADS = "fl.*.head.*.*"
 ALL_NOTES = "fl.*.note.>"
 ALL_TELEMETRY = "fl.*.tel.>"
 ALL_RECORDS = "fl.*.reg.*.*"
+ALL_CLIENT_RECORDS = "fl.*.rec.*.*"
 ALL_DEAD = "fl.*.dead.*.>"
 # What crosses between the accounts.
 ALL_ASKS = "fl.*.ask.*.*"
@@ -118,6 +119,21 @@ def validation(
     return f"fl.{project}.tel.{client}.validation.{session}.{round_number}"
 
 
+def backlog(project: ProjectId, client: ClientId = "*") -> str:
+    """What waits at a client to be sent, as it said last."""
+    return f"fl.{project}.tel.{client}.backlog"
+
+
+def logged(project: ProjectId, client: ClientId = "*", kind: str = "*") -> str:
+    """What a client logs; `kind` is one of `records.RecordKind`."""
+    return f"fl.{project}.rec.{client}.{kind}"
+
+
+def live_logged(project: ProjectId) -> str:
+    """What RECORDS republishes after a batch is stored."""
+    return f"fl.{project}.live.rec.>"
+
+
 def live_telemetry(project: ProjectId) -> str:
     """What TELEMETRY republishes after a message is stored."""
     return f"fl.{project}.live.tel.>"
@@ -131,6 +147,11 @@ def client_record(project: ProjectId, device: DeviceKey = "*") -> str:
 def model_record(project: ProjectId, digest: str = "*") -> str:
     """An uploaded model's registry record."""
     return f"fl.{project}.reg.model.{digest}"
+
+
+def attributes_record(project: ProjectId, client: ClientId = "*") -> str:
+    """A client's attributes now."""
+    return f"fl.{project}.reg.attributes.{client}"
 
 
 def live_record(project: ProjectId = "*") -> str:

@@ -401,7 +401,7 @@ async def _create(controller: Link, stream: Stream) -> None:
         "name": stream.name,
         "subjects": list(stream.subjects),
         "storage": "memory" if stream.memory else "file",
-        "max_msgs_per_subject": 1 if stream.one_per_subject else -1,
+        "max_msgs_per_subject": 1 if stream.one_per_subject else stream.per_subject_max or -1,
         "allow_direct": True,
         "republish": dict(zip(("src", "dest"), stream.republish or (), strict=True)),
     }

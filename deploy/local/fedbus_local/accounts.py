@@ -68,6 +68,7 @@ COMBINER = Permissions(
         "fl.*.in.*.result",
         subjects.ALL_NOTICES,
         subjects.ALL_TELEMETRY,
+        subjects.ALL_CLIENT_RECORDS,
         "fl.*.reg.>",
         _BURYING,
         *_taking(streams.COMBINERS),

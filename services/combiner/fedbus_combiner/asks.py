@@ -13,7 +13,7 @@ from fedbus_runtime.ports import Clock, Presence, Request, Streams
 from fedbus_runtime.registry import ClientRegistry
 from fedbus_runtime.signing_keys import verify
 from fedbus_schemas import signing, subjects
-from fedbus_schemas.asks import Answer, Hello, Noted, Welcome
+from fedbus_schemas.asks import Answer, Beat, Hello, Noted, Welcome
 from fedbus_schemas.codec import Unreadable, read
 from fedbus_schemas.ids import DeviceKey, ProjectId
 from fedbus_schemas.refusals import RefusalCode
@@ -23,6 +23,7 @@ from fedbus_schemas.updates import ValidationReport
 from fedbus_combiner.grants import Granting
 from fedbus_combiner.ingest import Ingest
 from fedbus_combiner.notes import Notes
+from fedbus_combiner.records import Records
 from fedbus_combiner.signal import Signal
 from fedbus_combiner.sync import Syncing
 from fedbus_combiner.transfers import Places
@@ -45,7 +46,7 @@ class Asks:
         clock: Clock,
         notes: Notes,
         arrivals: Signal,
-        handlers: tuple[Ingest, Granting, Syncing, Places],
+        handlers: tuple[Ingest, Granting, Syncing, Places, Records],
     ) -> None:
         self._streams = streams
         self._registry = registry
@@ -53,7 +54,7 @@ class Asks:
         self._clock = clock
         self._notes = notes
         self._arrivals = arrivals
-        ingest, granting, syncing, places = handlers
+        ingest, granting, syncing, places, self._records = handlers
         self._verbs: dict[str, Handler] = {
             "beat": self._on_beat,
             "sync": syncing.sync,
@@ -62,6 +63,7 @@ class Asks:
             "submit": places.for_submissions(ingest.submit),
             "done": places.done,
             "report": self._on_report,
+            "records": self._records.take,
         }
 
     async def on_ask(self, request: Request) -> bytes:
@@ -116,7 +118,12 @@ class Asks:
         return Answer(welcome=Welcome(client=record.client, beat_s=BEAT_S))
 
     async def _on_beat(self, project: ProjectId, sender: ClientRecord, data: bytes) -> Answer:
+        try:
+            beat = read(Beat, data)
+        except Unreadable as error:
+            return Answer.refused(RefusalCode.UNREADABLE, str(error))
         await self._presence.seen(project, [sender.client], self._clock.now())
+        await self._records.beat(project, sender, beat)
         return Answer(noted=Noted())
 
     async def _on_report(self, project: ProjectId, sender: ClientRecord, data: bytes) -> Answer:

@@ -18,6 +18,7 @@ from fedbus_combiner.grants import Granting
 from fedbus_combiner.ingest import Ingest
 from fedbus_combiner.live_rounds import LiveRounds
 from fedbus_combiner.notes import Notes
+from fedbus_combiner.records import Records
 from fedbus_combiner.settings import CombinerSettings
 from fedbus_combiner.signal import Signal
 from fedbus_combiner.summing import Summing
@@ -55,6 +56,7 @@ async def body(service: Service[CombinerSettings]) -> None:
             Granting(log, ports.blobs, ports.grants, ports.clock),
             Syncing(ports.streams, log),
             Places(ports.transfers, limits.of_transfers, ports.clock),
+            Records(ports.streams, ports.clock, service.settings.records),
         ),
     )
     tallies = Tallies(ports.streams, ports.wire, ports.records, rounds)

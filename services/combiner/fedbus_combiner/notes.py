@@ -1,8 +1,6 @@
 """Writes refusals to NOTES, beside the requests and within a limit for each client."""
 
 import asyncio
-from collections import OrderedDict
-from dataclasses import dataclass
 
 from fedbus_runtime.errors import Away
 from fedbus_runtime.ports import Clock, Streams
@@ -13,17 +11,12 @@ from fedbus_schemas.refusals import Refusal, RefusalCode, RefusalNote
 from fedbus_schemas.updates import Submission
 from fedbus_schemas.wire import Message
 
+from fedbus_combiner.budgets import Budgets
+
 QUEUE_MAX = 1_000
-CLIENTS_MAX = 10_000
 BURST = 20.0
 """Notes a client may cause at once; afterwards `PER_SECOND`."""
 PER_SECOND = 0.5
-
-
-@dataclass(slots=True)
-class _Budget:
-    left: float
-    at: float
 
 
 class _Place(Message):
@@ -38,15 +31,16 @@ class Notes:
 
     def __init__(self, streams: Streams, clock: Clock) -> None:
         self._streams = streams
-        self._clock = clock
         self._queue: asyncio.Queue[tuple[str, bytes]] = asyncio.Queue(QUEUE_MAX)
-        self._budgets: OrderedDict[DeviceKey, _Budget] = OrderedDict()
+        self._budgets = Budgets(clock, burst=BURST, per_second=PER_SECOND)
 
     def refused(
         self, project: ProjectId, device: DeviceKey, verb: str, data: bytes, refusal: Refusal
     ) -> None:
         """Note that a request of a client's was refused, unless it has used up its share."""
-        if refusal.code is RefusalCode.RETRY_LATER or not self._may(device) or self._queue.full():
+        if refusal.code is RefusalCode.RETRY_LATER or self._queue.full():
+            return
+        if self._budgets.take(device):
             return
         subject = subjects.refusal_note(project, device, f"{verb}.{refusal.code}")
         place = _place(verb, data)
@@ -61,19 +55,6 @@ class Notes:
                 await self._streams.append(subject, data)
             except Away:
                 continue
-
-    def _may(self, device: DeviceKey) -> bool:
-        now = self._clock.monotonic()
-        budget = self._budgets.setdefault(device, _Budget(BURST, now))
-        self._budgets.move_to_end(device)
-        if len(self._budgets) > CLIENTS_MAX:
-            self._budgets.popitem(last=False)
-        budget.left = min(BURST, budget.left + (now - budget.at) * PER_SECOND)
-        budget.at = now
-        if budget.left < 1.0:
-            return False
-        budget.left -= 1.0
-        return True
 
 
 def _place(verb: str, data: bytes) -> _Place:

@@ -7,6 +7,8 @@ from fedbus_runtime.ports import TransferLimits
 from fedbus_runtime.settings import Section, ServiceSettings
 from pydantic import Field
 
+from fedbus_combiner.records import RecordsSection
+
 
 class LimitsSection(Section):
     """How much is done at once."""
@@ -42,3 +44,4 @@ class CombinerSettings(ServiceSettings):
     """What a combiner needs beyond the servers."""
 
     limits: LimitsSection = LimitsSection()
+    records: RecordsSection = RecordsSection()

@@ -147,6 +147,9 @@ class MemoryServer:
             subject, kept.last_sequence + 1, data, self.clock.now(), dict(headers)
         )
         kept.add(message)
+        most = kept.stream.per_subject_max
+        if most is not None and len(kept.sequences[subject]) > most:
+            kept.drop(kept.sequences[subject][0])
         if kept.stream.age_max is not None:
             heapq.heappush(kept.expiries, (message.time + kept.stream.age_max, message.sequence))
         self._republish(kept.stream, message)

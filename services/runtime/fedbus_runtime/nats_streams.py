@@ -288,7 +288,7 @@ def stream_config(stream: Stream, replicas: int) -> Json:
         "max_bytes": stream.bytes_max if stream.bytes_max is not None else -1,
         "max_age": to_nanoseconds(stream.age_max) if stream.age_max is not None else 0,
         "max_msg_size": stream.message_bytes_max,
-        "max_msgs_per_subject": -1 if stream.one_per_subject is None else 1,
+        "max_msgs_per_subject": _per_subject(stream),
         "discard": "new" if stream.one_per_subject == "first" else "old",
         "discard_new_per_subject": stream.one_per_subject == "first",
         "duplicate_window": to_nanoseconds(DUPLICATE_WINDOW),
@@ -302,6 +302,12 @@ def stream_config(stream: Stream, replicas: int) -> Json:
         source, destination = stream.republish
         config["republish"] = {"src": source, "dest": destination}
     return config
+
+
+def _per_subject(stream: Stream) -> int:
+    if stream.one_per_subject is not None:
+        return 1
+    return -1 if stream.per_subject_max is None else stream.per_subject_max
 
 
 async def call(connection: NatsConnection, verb: str, body: Json) -> Json:

@@ -136,6 +136,7 @@ def test_live_readers_listen_where_the_streams_republish() -> None:
         "UPDATES": subjects.live_update("p", "s-1"),
         "REGISTRY": subjects.live_record("p"),
         "TELEMETRY": subjects.live_telemetry("p"),
+        "RECORDS": subjects.live_logged("p"),
         "MBOX": subjects.task("p", DEVICE, "s-1"),
     }
     for stream in STREAMS:
@@ -151,6 +152,7 @@ def test_nobody_listens_to_what_a_stream_takes() -> None:
         subjects.live_update("*"),
         subjects.live_record(),
         subjects.live_telemetry("*"),
+        subjects.live_logged("*"),
         subjects.ALL_NOTICES,
         subjects.ALL_ASKS,
     ):
