@@ -53,6 +53,11 @@ class RefusalCode(StrEnum):
     SESSION_ENDED = "session_ended"
     NOT_POSSIBLE_NOW = "not_possible_now"
     INVALID = "invalid"
+    FIELD_UNKNOWN = "field_unknown"
+    OPERATOR_UNKNOWN = "operator_unknown"
+    CURSOR_INVALID = "cursor_invalid"
+    NOT_SUPPORTED = "not_supported"
+    PRUNED = "pruned"
     FAULT = "fault"
 
 
@@ -86,6 +91,11 @@ MEANING: dict[RefusalCode, str] = {
     RefusalCode.SESSION_ENDED: "The session has ended; start a new one from its model.",
     RefusalCode.NOT_POSSIBLE_NOW: "Not possible in the present state; the detail names the state.",
     RefusalCode.INVALID: "A field is missing or has an impossible value; the detail names it.",
+    RefusalCode.FIELD_UNKNOWN: "The list has no such field; the detail names those it has.",
+    RefusalCode.OPERATOR_UNKNOWN: "There is no such filter operator; the detail names those there are.",
+    RefusalCode.CURSOR_INVALID: "Not a cursor of this list with these filters and this order; begin anew without it.",
+    RefusalCode.NOT_SUPPORTED: "The api knows what is meant and does not do it yet; the detail says what to do instead.",
+    RefusalCode.PRUNED: "It was there and was deleted by a retention rule; the detail names it.",
     RefusalCode.BLOB_NOT_GRANTED: "The client may fetch only the models of its open tasks.",
     RefusalCode.UNAUTHORIZED: "A valid bearer token is needed; see `fedbus up` for where it lies.",
     RefusalCode.FAULT: "The service failed on this request; its log says why. Nothing was changed by it.",

@@ -43,10 +43,20 @@ class ProblemView(Message):
 
 
 class Page(Message, Generic[T]):
-    """A part of a list, newest first. `next` is the cursor of the part that follows, none at the end."""
+    """A part of a list. `next` is the cursor of the part that follows, none at the end.
+
+    `count` is how many there are in the whole list, after its filters.
+    """
 
     items: tuple[T, ...]
     next: str | None = None
+    count: Count = 0
+
+
+class CountView(Message):
+    """How many there are."""
+
+    count: Count
 
 
 class Outcome(StrEnum):
@@ -90,6 +100,19 @@ class ValidationView(Message):
 
     reports: Count = 0
     weight: Count = 0
+    metrics: Metrics = {}
+
+
+class ValidationReportView(Message):
+    """What one client measured of the model that a round made. `weight` is its number of examples."""
+
+    sequence: Annotated[int, Field(ge=1)]
+    time: AwareDatetime
+    session: SessionId
+    round: RoundNumber
+    model: Sha256
+    client: ClientId
+    weight: Count
     metrics: Metrics = {}
 
 

@@ -20,10 +20,13 @@ from fedbus_schemas.views import LineageView, ModelView
 
 from fedbus_api.problems import Problem
 from fedbus_api.projection import RoundDocument, SessionDocument
-from fedbus_api.reading import Reader
+from fedbus_api.reading import Reader, place_of
+from fedbus_api.tail import Tail
 
-MODELS_MAX = 1_000
-"""Models that a list looks at, the newest ones."""
+UPLOADED_MAX = 10_000
+"""Uploaded models that a list looks at, the newest ones."""
+VIEWS_MAX = 50_000
+"""Views of models that are remembered; then all are made again."""
 UPLOADS_AT_ONCE = 2
 
 
@@ -38,13 +41,22 @@ class Catalog:
         self._reader = reader
         self._clock = clock
         self._bytes_max = bytes_max
-        self._uploads = asyncio.Semaphore(UPLOADS_AT_ONCE)
+        self._receiving = asyncio.Semaphore(UPLOADS_AT_ONCE)
+        self._uploads = Tail(
+            streams,
+            clock,
+            REGISTRY,
+            subject=subjects.model_record,
+            parse=_uploaded_view,
+            kept_max=UPLOADED_MAX,
+        )
+        self._views: dict[tuple[SessionId, int], tuple[RoundDocument, ModelView | None]] = {}
 
     async def upload(
         self, project: ProjectId, body: AsyncIterable[bytes], name: str
     ) -> tuple[ModelView, ModelRef, bool]:
         """Take a model in; give it, and whether it is new. Raises `Problem` when it is not one."""
-        async with self._uploads:
+        async with self._receiving:
             content = await self._receive(body)
             ref = await asyncio.to_thread(_inspect, content)
             await self._blobs.put(keys.model(project, ref.digest), [content])
@@ -73,18 +85,12 @@ class Catalog:
         made = await self._made(project, digest)
         return _of_round(*made) if made is not None else None
 
-    async def models(self, project: ProjectId, session: SessionId | None) -> list[ModelView]:
-        """List the models of a project, or only those that a session made, newest first."""
-        found: list[ModelView] = []
-        if session is None:
-            records = await self._streams.read(REGISTRY, subjects.model_record(project))
-            found += [_uploaded(record) for one in records if (record := _read(one)) is not None]
-        for document in await self._reader.sessions(project):
-            if session in (None, document.session):
-                numbers = range(document.completed, max(0, document.completed - MODELS_MAX), -1)
-                rounds = await self._reader.rounds(document, list(numbers))
-                found += [view for one in rounds if (view := _of_round(document, one)) is not None]
-        return sorted(found, key=lambda one: (one.created, one.digest), reverse=True)[:MODELS_MAX]
+    async def models(self, project: ProjectId) -> list[ModelView]:
+        """Give the models of a project: those that were uploaded, and those that rounds made."""
+        found = await self._uploads.rows(project)
+        for document, rounds in await self._reader.all_rounds(project):
+            found += [view for one in rounds if (view := self._shown(document, one)) is not None]
+        return found
 
     async def lineage(self, project: ProjectId, digest: Sha256, limit: int) -> LineageView:
         """Follow a model to its first ancestor, or `limit` models far."""
@@ -124,12 +130,16 @@ class Catalog:
     async def _made(
         self, project: ProjectId, digest: Sha256
     ) -> tuple[SessionDocument, RoundDocument] | None:
-        place = await self._reader.place(project, digest)
-        if place is None:
-            return None
-        document = await self._reader.session(project, place.session)
-        rounds = await self._reader.rounds(document, [place.round]) if document else []
-        return (document, rounds[0]) if document and rounds else None
+        return place_of(await self._reader.all_rounds(project), digest)
+
+    def _shown(self, document: SessionDocument, one: RoundDocument) -> ModelView | None:
+        """Show a round's model, remembering the view."""
+        kept = self._views.get((document.session, one.number))
+        if kept is None or kept[0] is not one:
+            if len(self._views) >= VIEWS_MAX:
+                self._views.clear()
+            kept = self._views[document.session, one.number] = one, _of_round(document, one)
+        return kept[1]
 
 
 def _inspect(content: bytearray) -> ModelRef:
@@ -149,6 +159,11 @@ def _read(message: StoredMessage) -> ModelRecord | None:
         return read(ModelRecord, message.data)
     except Unreadable:
         return None
+
+
+def _uploaded_view(message: StoredMessage) -> ModelView | None:
+    record = _read(message)
+    return _uploaded(record) if record is not None else None
 
 
 def _uploaded(record: ModelRecord) -> ModelView:

@@ -16,33 +16,18 @@ from fedbus_schemas.dead_letters import LetterFate, LetterNote, Redo
 from fedbus_schemas.ids import ProjectId, SessionId
 from fedbus_schemas.refusals import MEANING, RefusalCode
 from fedbus_schemas.streams import DEAD, NOTES
-from fedbus_schemas.views import DeadLetterView, LetterOutcomeView, Page, StuckView
+from fedbus_schemas.views import DeadLetterView, LetterOutcomeView, StuckView
 
 from fedbus_api.problems import Problem
 from fedbus_api.projection import SessionDocument
 
 LOOKED_AT_MAX = 10_000
-"""Sequences of the stream that one page looks back over at most."""
-AT_ONCE = 100
+"""How many sequences of the stream a list looks back over."""
 LOOK_INTERVAL_S = 0.05
 _MEANINGS: dict[str, str] = {
     **{code.value: text for code, text in MEANING.items()},
     **dead_letters.MEANINGS,
 }
-
-
-@dataclass(frozen=True, slots=True)
-class Filter:
-    """Which letters; None = any."""
-
-    stream: str | None = None
-    session: SessionId | None = None
-    code: str | None = None
-
-    def takes(self, view: DeadLetterView) -> bool:
-        """Say whether a letter is wanted."""
-        wanted = ((self.stream, view.stream), (self.session, view.session), (self.code, view.code))
-        return all(want in (None, have) for want, have in wanted)
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,24 +38,14 @@ class DeadLetters:
     clock: Clock
     wait_s: float
 
-    async def list(
-        self, project: ProjectId, wanted: Filter, below: int | None, limit: int
-    ) -> Page[DeadLetterView]:
-        """List letters, the last first, with a sequence lower than `below`."""
+    async def letters(self, project: ProjectId) -> list[DeadLetterView]:
+        """Give the newest letters, `LOOKED_AT_MAX` sequences far back."""
         everything = subjects.all_dead(project)
-        top = below - 1 if below is not None else await self._newest(everything)
-        bottom = max(0, top - LOOKED_AT_MAX)
-        found: list[DeadLetterView] = []
-        while top > bottom and len(found) <= limit:
-            start = max(bottom, top - AT_ONCE)
-            letters = await self.streams.read(DEAD, everything, after=start, limit=top - start)
-            views = [view_of(one) for one in letters if one.sequence <= top]
-            found += [one for one in reversed(views) if wanted.takes(one)]
-            top = start
-        more = len(found) > limit or top > 0
-        cut = found[:limit]
-        following = str(cut[-1].sequence if len(found) > limit else top + 1) if more else None
-        return Page(items=tuple(cut), next=following)
+        newest = await self.streams.last(DEAD, everything)
+        if newest is None:
+            return []
+        after = max(0, newest.sequence - LOOKED_AT_MAX)
+        return [view_of(one) for one in await self.streams.read(DEAD, everything, after=after)]
 
     async def count(self, project: ProjectId) -> int:
         """Count a project's letters."""
@@ -136,10 +111,6 @@ class DeadLetters:
         everything = subjects.all_dead(project)
         found = await self.streams.read(DEAD, everything, after=sequence - 1, limit=1)
         return found[0] if found and found[0].sequence == sequence else None
-
-    async def _newest(self, everything: str) -> int:
-        newest = await self.streams.last(DEAD, everything)
-        return newest.sequence if newest is not None else 0
 
     async def _outcome(
         self, project: ProjectId, sequence: int, wanted: LetterFate

@@ -1,14 +1,14 @@
 """What the log does not say: live counts from Redis, and what clients reported, from the streams."""
 
+import asyncio
 from datetime import datetime
 
 from fedbus_runtime.errors import RecordsAway
 from fedbus_runtime.ports import RoundKey, RoundRecords, StoredMessage, Streams
 from fedbus_schemas import subjects
 from fedbus_schemas.codec import Unreadable, read
-from fedbus_schemas.ids import ClientId, Sha256
-from fedbus_schemas.sessions import COHORT_SIZE_MAX
-from fedbus_schemas.streams import TELEMETRY, UPDATES
+from fedbus_schemas.ids import ClientId
+from fedbus_schemas.streams import UPDATES
 from fedbus_schemas.updates import Manifest, StoredUpdate, Timings, ValidationReport
 from fedbus_schemas.views import RoundAttempts, SessionView, TimelineView, ValidationView
 from pydantic import ValidationError
@@ -16,13 +16,8 @@ from structlog.stdlib import get_logger
 
 from fedbus_api.dead_letters import DeadLetters
 from fedbus_api.projection import Attempt, RoundDocument, SessionDocument
-from fedbus_api.views import (
-    NO_VALIDATION,
-    round_attempts,
-    session_view,
-    timeline_view,
-    validation_view,
-)
+from fedbus_api.validations import Means, Validations
+from fedbus_api.views import NO_VALIDATION, round_attempts, session_view, timeline_view
 
 TIMELINE_CLIENTS_MAX = 500
 """Clients that a timeline shows, those whose update came first."""
@@ -35,24 +30,30 @@ _log = get_logger()
 class Live:
     """Completes documents to views."""
 
-    def __init__(self, streams: Streams, records: RoundRecords, dead_letters: DeadLetters) -> None:
+    def __init__(
+        self,
+        streams: Streams,
+        records: RoundRecords,
+        dead_letters: DeadLetters,
+        validations: Validations,
+    ) -> None:
         self._streams = streams
         self._records = records
         self._dead_letters = dead_letters
+        self._validations = validations
 
     async def session(self, document: SessionDocument) -> SessionView:
-        """Show a session with its live count and its last model's validation."""
-        validation = NO_VALIDATION
-        if document.completed:
-            model = document.model.digest
-            validation = await self._validation(document, document.completed, model)
-        stuck = await self._dead_letters.stuck(document)
-        return session_view(document, await self.stored(document), validation, stuck)
+        """Show a session with its live count, its last model's validation and what holds it up."""
+        means = await self._validations.means(document.project)
+        stored, stuck = await asyncio.gather(
+            self.stored(document), self._dead_letters.stuck(document)
+        )
+        return session_view(document, stored, validated(means, document), stuck)
 
     async def round(self, session: SessionDocument, document: RoundDocument) -> RoundAttempts:
         """Show a round with its validation."""
-        validation = await self.validation(session, document)
-        return round_attempts(session.session, document, validation)
+        means = await self._validations.means(session.project)
+        return round_attempts(session.session, document, means.of)
 
     async def stored(self, document: SessionDocument) -> int | None:
         """Count the open attempt's stored updates: in Redis, or in UPDATES when Redis does not know."""
@@ -69,13 +70,6 @@ class Live:
             _log.warning("records.away", error=str(away))
         subject = subjects.updates_of(key.project, key.session, key.round, key.attempt)
         return len(await self._streams.subjects(UPDATES, subject))
-
-    async def validation(self, session: SessionDocument, document: RoundDocument) -> ValidationView:
-        """Average what clients reported of the model that a round made."""
-        made = document.last.model
-        if made is None:
-            return NO_VALIDATION
-        return await self._validation(session, document.number, made.digest)
 
     async def timeline(
         self, session: SessionDocument, number: int, attempt: Attempt
@@ -96,13 +90,12 @@ class Live:
         left_out = max(0, len(counted) - len(arrivals))
         return timeline_view(session.session, number, attempt, arrivals, left_out)
 
-    async def _validation(
-        self, session: SessionDocument, number: int, model: Sha256
-    ) -> ValidationView:
-        subject = subjects.validation(session.project, "*", session.session, number)
-        messages = await self._streams.read(TELEMETRY, subject, limit=COHORT_SIZE_MAX)
-        reports = [report for one in messages if (report := validation_report(one)) is not None]
-        return validation_view(report for report in reports if report.model == model)
+
+def validated(means: Means, document: SessionDocument) -> ValidationView:
+    """Give what was measured of a session's newest model."""
+    if not document.completed:
+        return NO_VALIDATION
+    return means.of(document.session, document.completed, document.model.digest)
 
 
 def validation_report(message: StoredMessage) -> ValidationReport | None:

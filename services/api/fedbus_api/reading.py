@@ -1,15 +1,16 @@
-"""Reads documents from Redis and makes up the difference from the log.
+"""Sessions and rounds as documents, in this process, as of the log's head.
 
-A document is taken only if it ends in the log's very last entry; else the entries after it are applied,
-and if they do not fit (Redis was restored from another life) everything is made anew. So a read is right
-with Redis flushed, stale or away, and the same from every instance.
+Every read asks the log for its head, and applies what is new: so a read is right at once after a write,
+and the same from every instance. A process that starts takes the documents from Redis, and makes from
+the log what Redis lacks, has of another life, or cannot give. What is kept is bounded; what was let go
+is read again.
 """
 
 import asyncio
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections import OrderedDict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
 from typing import TypeVar
-from weakref import WeakValueDictionary
 
 from fedbus_core.rounds.log import LogBroken
 from fedbus_runtime.errors import RecordsAway
@@ -25,12 +26,14 @@ from fedbus_api.projection import RoundDocument, SessionDocument, apply
 
 ENTRIES_AT_ONCE = 200
 """Entries read at once; one with a full cohort has about 140 KB."""
-SESSIONS_MAX = 1_000
+SESSIONS_MAX = 5_000
 """Sessions of a project that lists look at, those in which something happened last."""
+ROUNDS_MAX = 20_000
+"""Rounds of a project that lists look at and that are kept, those that were used or changed last."""
+GETS_AT_ONCE = 16
 
 SESSION = "session"
 ROUND = "round"
-MODEL = "model"
 """The kinds of documents in Redis."""
 
 _log = get_logger()
@@ -38,19 +41,45 @@ _log = get_logger()
 M = TypeVar("M", bound=Message)
 
 
-class ModelPlace(Message):
-    """Where a model was made: a pointer that is followed, never believed."""
+@dataclass(slots=True)
+class _Project:
+    """What is known of a project. All entries up to `sequence` are in its documents; `head` is the
+    SHA-256 of the one there.
+    """
 
-    session: SessionId
-    round: int
+    sequence: int = 0
+    head: Sha256 = ""
+    documents: dict[SessionId, SessionDocument] = field(default_factory=dict)
+    rounds: OrderedDict[tuple[SessionId, int], RoundDocument] = field(default_factory=OrderedDict)
+    lock: asyncio.Lock = field(default_factory=asyncio.Lock)
+
+    def take(self, session: SessionId, caught: "_Caught") -> None:
+        """Take what an entry or a document brought."""
+        if caught.document is not None:
+            self.documents[session] = caught.document
+        for one in caught.rounds.values():
+            self.rounds[session, one.number] = one
+            self.rounds.move_to_end((session, one.number))
+        while len(self.rounds) > ROUNDS_MAX:
+            self.rounds.popitem(last=False)
+
+    def round(self, document: SessionDocument, number: int) -> RoundDocument | None:
+        """Find a round of this very log."""
+        found = self.rounds.get((document.session, number))
+        return found if found is not None and found.genesis == document.genesis else None
 
 
 @dataclass(slots=True)
-class _Catching:
+class _Caught:
     """A document on its way to the head, and the rounds that changed on the way."""
 
     document: SessionDocument | None
-    rounds: dict[int, RoundDocument]
+    rounds: dict[int, RoundDocument] = field(default_factory=dict)
+
+    def step(self, entry: StoredMessage) -> None:
+        """Apply an entry. Raises `LogBroken`."""
+        self.document, changed = apply(self.document, entry.data, entry.sequence, entry.time)
+        self.rounds |= {one.number: one for one in changed}
 
 
 class Reader:
@@ -59,146 +88,187 @@ class Reader:
     def __init__(self, streams: Streams, documents: Documents) -> None:
         self._streams = streams
         self._documents = documents
-        self._locks: WeakValueDictionary[tuple[ProjectId, SessionId], asyncio.Lock] = (
-            WeakValueDictionary()
-        )
+        self._projects: dict[ProjectId, _Project] = {}
 
     async def session(self, project: ProjectId, session: SessionId) -> SessionDocument | None:
         """Give a session as of the log's head; None = there is no such session."""
         head = await self._streams.last(EVENTS, subjects.event(project, session))
-        return None if head is None else await self._fresh(project, session, head)
+        if head is None:
+            return None
+        known = self._projects.setdefault(project, _Project())
+        if _is_of(known.documents.get(session), head):
+            return known.documents[session]
+        async with known.lock:
+            return await self._fresh(project, known, head)
 
     async def sessions(self, project: ProjectId) -> list[SessionDocument]:
         """Give the project's sessions, those that began last first."""
-        found = await self._streams.subjects(EVENTS, subjects.event(project, "*"))
-        heads = await self._streams.latest(EVENTS, sorted(found)) if found else []
-        newest = heads[-SESSIONS_MAX:]
-        documents = [
-            await self._fresh(project, subjects.token(head.subject, 3), head) for head in newest
-        ]
+        known = self._projects.setdefault(project, _Project())
+        async with known.lock:
+            await self._catch_up(project, known)
+            documents = list(known.documents.values())
         return sorted(documents, key=lambda one: (one.created, one.session), reverse=True)
 
     async def rounds(
         self, document: SessionDocument, numbers: Sequence[int]
     ) -> list[RoundDocument]:
         """Give rounds of a session in the order asked for; those that were never opened are left out."""
-        found: dict[int, RoundDocument] = {}
-        for number in numbers:
-            kept = await self._round(document, number)
-            if kept is None and self._exists(document, number):
-                found |= await self._again(document, numbers)
-                break
-            if kept is not None:
-                found[number] = kept
-        return [found[number] for number in numbers if number in found]
+        known = self._projects.setdefault(document.project, _Project())
+        last = document.latest.number if document.latest is not None else 0
+        wanted = [number for number in numbers if 1 <= number <= last]
+        found = {one.number: one for n in wanted if (one := known.round(document, n)) is not None}
+        if document.latest is not None:
+            found[last] = document.latest
+        missing = [number for number in wanted if number not in found]
+        if missing:
+            found |= await self._load(known, document, missing)
+        return [found[number] for number in wanted if number in found]
 
-    async def place(self, project: ProjectId, model: Sha256) -> ModelPlace | None:
-        """Find a round that made a model."""
-        pointed = await self._get(project, MODEL, model)
-        place = _parse(ModelPlace, pointed)
-        if place is not None and await self._made(project, place, model):
-            return place
+    async def all_rounds(
+        self, project: ProjectId
+    ) -> list[tuple[SessionDocument, tuple[RoundDocument, ...]]]:
+        """Give the project's rounds by session, those that began last first; `ROUNDS_MAX` at most."""
+        found = []
+        left = ROUNDS_MAX
         for document in await self.sessions(project):
-            everything = await self._apply_all(project, document.session, None)
-            for one in everything.rounds.values():
-                made = one.last.model
-                if made is not None and made.digest == model:
-                    await self._keep(project, everything)
-                    return ModelPlace(session=document.session, round=one.number)
-        return None
+            last = document.latest.number if document.latest is not None else 0
+            numbers = range(last, max(0, last - left), -1)
+            found.append((document, tuple(await self.rounds(document, numbers))))
+            left -= len(numbers)
+        return found
 
-    async def _made(self, project: ProjectId, place: ModelPlace, model: Sha256) -> bool:
-        document = await self.session(project, place.session)
-        found = await self.rounds(document, [place.round]) if document else []
-        return any(one.last.model is not None and one.last.model.digest == model for one in found)
-
-    def _exists(self, document: SessionDocument, number: int) -> bool:
-        return document.latest is not None and 1 <= number <= document.latest.number
-
-    async def _round(self, document: SessionDocument, number: int) -> RoundDocument | None:
-        if not self._exists(document, number):
-            return None
-        if document.latest is not None and document.latest.number == number:
-            return document.latest
-        name = f"{document.session}.{number}"
-        kept = _parse(RoundDocument, await self._get(document.project, ROUND, name))
-        return kept if kept is not None and kept.genesis == document.genesis else None
-
-    async def _again(
-        self, document: SessionDocument, numbers: Sequence[int]
+    async def _load(
+        self, known: _Project, document: SessionDocument, numbers: Iterable[int]
     ) -> dict[int, RoundDocument]:
-        """Make a session's rounds anew, because Redis has lost one of them or is away."""
-        everything = await self._apply_all(document.project, document.session, None)
-        await self._keep(document.project, everything)
-        return {
-            number: everything.rounds[number] for number in numbers if number in everything.rounds
-        }
+        """Take rounds from Redis, or make all of the session anew when it lacks one of them."""
+        slots = asyncio.Semaphore(GETS_AT_ONCE)
+
+        async def get(number: int) -> RoundDocument | None:
+            async with slots:
+                name = f"{document.session}.{number}"
+                kept = _parse(RoundDocument, await self._get(document.project, ROUND, name))
+            return kept if kept is not None and kept.genesis == document.genesis else None
+
+        kept = await asyncio.gather(*(get(number) for number in numbers))
+        caught = _Caught(None, {one.number: one for one in kept if one is not None})
+        if len(caught.rounds) < len(kept):
+            caught = await self._apply_all(document.project, document.session, None)
+            await self._keep(caught)
+            caught.document = None  # it may be newer than what is known of the rest
+        known.take(document.session, caught)
+        return caught.rounds
+
+    async def _catch_up(self, project: ProjectId, known: _Project) -> None:
+        everything = subjects.event(project, "*")
+        head = await self._streams.last(EVENTS, everything)
+        if head is None:
+            known.sequence, known.head = 0, ""
+            known.documents.clear()
+            return
+        if (known.sequence, known.head) == (head.sequence, digest(head.data)):
+            return
+        if known.sequence and known.sequence < head.sequence:
+            try:
+                await self._follow(everything, known)
+            except LogBroken:
+                _log.warning("documents.foreign", project=project)
+            else:
+                return
+        await self._begin(project, known)
+
+    async def _begin(self, project: ProjectId, known: _Project) -> None:
+        """Take or make the documents of all sessions."""
+        known.documents.clear()
+        found = await self._streams.subjects(EVENTS, subjects.event(project, "*"))
+        heads = await self._streams.latest(EVENTS, sorted(found)) if found else []
+        slots = asyncio.Semaphore(GETS_AT_ONCE)
+
+        async def take(head: StoredMessage) -> None:
+            async with slots:
+                await self._fresh(project, known, head)
+
+        await asyncio.gather(*(take(head) for head in heads[-SESSIONS_MAX:]))
+        if heads:
+            known.sequence, known.head = heads[-1].sequence, digest(heads[-1].data)
+
+    async def _follow(self, everything: str, known: _Project) -> None:
+        """Apply all entries that are new, read from the last known one on. Raises `LogBroken`."""
+        while True:
+            before = known.sequence
+            entries = await self._streams.read(
+                EVENTS, everything, after=before - 1, limit=ENTRIES_AT_ONCE
+            )
+            if not entries or (entries[0].sequence, digest(entries[0].data)) != (
+                before,
+                known.head,
+            ):
+                raise LogBroken(f"entry {before} is not what it was")
+            changed: dict[SessionId, _Caught] = {}
+            for entry in entries:
+                session = subjects.token(entry.subject, 3)
+                caught = changed.get(session) or _Caught(known.documents.get(session))
+                if caught.document is None or caught.document.sequence < entry.sequence:
+                    caught.step(entry)
+                    changed[session] = caught
+            for session, caught in changed.items():
+                known.take(session, caught)
+                await self._keep(caught)
+            known.sequence, known.head = entries[-1].sequence, digest(entries[-1].data)
+            if len(entries) < ENTRIES_AT_ONCE:
+                _shed(known)
+                return
 
     async def _fresh(
-        self, project: ProjectId, session: SessionId, head: StoredMessage
+        self, project: ProjectId, known: _Project, head: StoredMessage
     ) -> SessionDocument:
-        kept = await self._kept(project, session, head)
-        if kept is not None and kept.sequence == head.sequence:
-            return kept
-        lock = self._locks.setdefault((project, session), asyncio.Lock())
-        async with lock:
-            kept = await self._kept(project, session, head)
-            if kept is not None and kept.sequence == head.sequence:
-                return kept
-            try:
-                caught = await self._apply_all(project, session, kept)
-            except LogBroken:
-                if kept is None:
-                    raise
-                _log.warning("document.foreign", project=project, session=session)
-                caught = await self._apply_all(project, session, None)
-            await self._keep(project, caught)
+        """Bring a session's document to the head."""
+        session = subjects.token(head.subject, 3)
+        mine = known.documents.get(session)
+        if _is_of(mine, head):
+            assert mine is not None
+            return mine
+        kept = mine if mine is not None and mine.sequence < head.sequence else None
+        kept = kept or _parse(SessionDocument, await self._get(project, SESSION, session))
+        if kept is not None and kept.sequence >= head.sequence and not _is_of(kept, head):
+            kept = None
+        try:
+            caught = await self._apply_all(project, session, kept)
+        except LogBroken:
+            if kept is None:
+                raise
+            _log.warning("document.foreign", project=project, session=session)
+            caught = await self._apply_all(project, session, None)
         assert caught.document is not None, "the log has a head"
+        known.take(session, caught)
+        if caught.document is not kept:
+            await self._keep(caught)
         return caught.document
-
-    async def _kept(
-        self, project: ProjectId, session: SessionId, head: StoredMessage
-    ) -> SessionDocument | None:
-        """Give the document in Redis, unless it can be seen not to be of this log."""
-        kept = _parse(SessionDocument, await self._get(project, SESSION, session))
-        if kept is None or kept.sequence > head.sequence:
-            return None
-        if kept.sequence == head.sequence and kept.head != digest(head.data):
-            return None
-        return kept
 
     async def _apply_all(
         self, project: ProjectId, session: SessionId, document: SessionDocument | None
-    ) -> _Catching:
-        caught = _Catching(document, {})
+    ) -> _Caught:
+        caught = _Caught(document)
         while True:
             after = caught.document.sequence if caught.document else 0
             subject = subjects.event(project, session)
             entries = await self._streams.read(EVENTS, subject, after=after, limit=ENTRIES_AT_ONCE)
             for entry in entries:
-                caught.document, changed = apply(
-                    caught.document, entry.data, entry.sequence, entry.time
-                )
-                caught.rounds |= {one.number: one for one in changed}
+                caught.step(entry)
             if len(entries) < ENTRIES_AT_ONCE:
                 return caught
 
-    async def _keep(self, project: ProjectId, caught: _Catching) -> None:
+    async def _keep(self, caught: _Caught) -> None:
         """Put the rounds first and the session last: a session's document vouches for its rounds."""
         document = caught.document
         if document is None:
             return
+        project, number = document.project, document.number
         try:
             for one in caught.rounds.values():
                 name = f"{document.session}.{one.number}"
-                await self._documents.put(project, ROUND, name, document.number, one.to_bytes())
-                if one.last.model is not None:
-                    place = ModelPlace(session=document.session, round=one.number)
-                    await self._documents.put(
-                        project, MODEL, one.last.model.digest, document.number, place.to_bytes()
-                    )
+                await self._documents.put(project, ROUND, name, number, one.to_bytes())
             await self._documents.put(
-                project, SESSION, document.session, document.number, document.to_bytes()
+                project, SESSION, document.session, number, document.to_bytes()
             )
         except RecordsAway as away:
             _log.warning("documents.away", error=str(away))
@@ -212,6 +282,24 @@ class Reader:
         return kept[1] if kept is not None else None
 
 
+def _shed(known: _Project) -> None:
+    """Let the sessions go in which nothing happened for longest."""
+    over = len(known.documents) - SESSIONS_MAX
+    if over > 0:
+        oldest = sorted(known.documents.values(), key=lambda one: one.sequence)[:over]
+        for one in oldest:
+            del known.documents[one.session]
+
+
+def _is_of(document: SessionDocument | None, head: StoredMessage) -> bool:
+    """Say whether a document ends in just this entry."""
+    return (
+        document is not None
+        and document.sequence == head.sequence
+        and document.head == digest(head.data)
+    )
+
+
 def _parse(kind: type[M], data: bytes | None) -> M | None:
     """Read a document; one that an older version wrote otherwise is made anew."""
     if data is None:
@@ -220,3 +308,15 @@ def _parse(kind: type[M], data: bytes | None) -> M | None:
         return read(kind, data)
     except Unreadable:
         return None
+
+
+def place_of(
+    rounds: Iterable[tuple[SessionDocument, Sequence[RoundDocument]]], model: Sha256
+) -> tuple[SessionDocument, RoundDocument] | None:
+    """Find the round that made a model."""
+    for document, found in rounds:
+        for one in found:
+            made = one.last.model
+            if made is not None and made.digest == model:
+                return document, one
+    return None

@@ -1,14 +1,14 @@
 """From documents to what clients get: pure."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
 from typing import Literal
 
 from fedbus_core.aggregation.metrics import weighted_metrics
 from fedbus_core.rounds.state import RoundPhase
-from fedbus_schemas.ids import SessionId
+from fedbus_schemas.ids import SessionId, Sha256
 from fedbus_schemas.refusals import MEANING
-from fedbus_schemas.updates import Timings, ValidationReport
+from fedbus_schemas.updates import Timings
 from fedbus_schemas.views import (
     Outcome,
     RefusedView,
@@ -19,12 +19,16 @@ from fedbus_schemas.views import (
     SpanView,
     StuckView,
     TimelineView,
+    ValidationReportView,
     ValidationView,
 )
 
 from fedbus_api.projection import Attempt, RoundDocument, SessionDocument
 
 NO_VALIDATION = ValidationView()
+
+Validated = Callable[[SessionId, int, Sha256], ValidationView]
+"""Gives what was measured of the model that a session's round made."""
 
 
 def session_view(
@@ -119,20 +123,28 @@ def round_view(
 
 
 def round_attempts(
-    session: SessionId, document: RoundDocument, validation: ValidationView
+    session: SessionId, document: RoundDocument, validated: Validated
 ) -> RoundAttempts:
-    """Show a round; only the attempt that made a model can have been validated."""
+    """Show a round with all its attempts."""
     return RoundAttempts(
         session=session,
         number=document.number,
         attempts=tuple(
-            round_view(session, document.number, one, validation if one.model else NO_VALIDATION)
-            for one in document.attempts
+            attempt_view(session, document.number, one, validated) for one in document.attempts
         ),
     )
 
 
-def validation_view(reports: Iterable[ValidationReport]) -> ValidationView:
+def attempt_view(
+    session: SessionId, number: int, attempt: Attempt, validated: Validated
+) -> RoundView:
+    """Show an attempt; only the one that made a model can have been validated."""
+    made = attempt.model
+    validation = validated(session, number, made.digest) if made is not None else NO_VALIDATION
+    return round_view(session, number, attempt, validation)
+
+
+def validation_view(reports: Iterable[ValidationReportView]) -> ValidationView:
     """Average reports, weighted by examples; the sums are exact, so their order changes nothing."""
     taken = [report for report in reports if report.weight > 0]
     return ValidationView(

@@ -17,10 +17,12 @@ from fedbus_schemas.views import TrustView
 from fedbus_api.catalog import Catalog
 from fedbus_api.commands import Commands
 from fedbus_api.dead_letters import DeadLetters
+from fedbus_api.lists import RoundRows
 from fedbus_api.live import Live
 from fedbus_api.people import People
 from fedbus_api.reading import Reader
 from fedbus_api.settings import ApiSection
+from fedbus_api.validations import Validations
 
 
 @dataclass(slots=True, kw_only=True)
@@ -33,6 +35,8 @@ class Api:
     trust: TrustView
     reader: Reader
     live: Live
+    validations: Validations
+    rounds: RoundRows
     commands: Commands
     catalog: Catalog
     people: People
@@ -54,6 +58,7 @@ def wire(
     reader = Reader(ports.streams, ports.documents)
     log: FoldedLog[Session] = FoldedLog(ports.streams, fold)
     wait_s = settings.decision_wait / timedelta(seconds=1)
+    validations = Validations(ports.streams, ports.clock)
     dead_letters = DeadLetters(ports.streams, ports.clock, wait_s)
     return Api(
         ports=ports,
@@ -61,7 +66,9 @@ def wire(
         token=token,
         trust=trust or TrustView(),
         reader=reader,
-        live=Live(ports.streams, ports.records, dead_letters),
+        live=Live(ports.streams, ports.records, dead_letters, validations),
+        validations=validations,
+        rounds=RoundRows(),
         commands=Commands(
             streams=ports.streams,
             wire=ports.wire,

@@ -70,7 +70,7 @@ async def test_lists_the_newest_first_in_pages(world) -> None:
         assert one["meaning"]
         assert one.get("data") is None
         bad = await client.get("/v1/dead-letters", params={"cursor": "x"})
-        assert bad.json()["code"] == "invalid"
+        assert bad.json()["code"] == "cursor_invalid"
 
 
 async def test_filters_by_stream_code_and_session(world) -> None:

@@ -1,11 +1,22 @@
 """Views of what clients report: whatever they send, a view can be made of it."""
 
+from datetime import UTC, datetime
+
 from fedbus_api.views import validation_view
-from fedbus_schemas.updates import ValidationReport
+from fedbus_schemas.views import ValidationReportView
 
 
-def report(weight: int, **metrics: float) -> ValidationReport:
-    return ValidationReport(session="s-1", round=1, model="0" * 64, weight=weight, metrics=metrics)
+def report(weight: int, **metrics: float) -> ValidationReportView:
+    return ValidationReportView(
+        sequence=1,
+        time=datetime(2026, 1, 1, tzinfo=UTC),
+        session="s-1",
+        round=1,
+        model="0" * 64,
+        client="c" + "a" * 16,
+        weight=weight,
+        metrics=metrics,
+    )
 
 
 def test_a_validation_is_weighted_by_examples() -> None:

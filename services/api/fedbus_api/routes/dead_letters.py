@@ -3,22 +3,13 @@
 from typing import Annotated
 
 from fastapi import APIRouter, Path, Query, Request
-from fedbus_schemas.refusals import RefusalCode
-from fedbus_schemas.views import DeadLetterView, LetterOutcomeView, Page
+from fedbus_schemas.views import CountView, DeadLetterView, LetterOutcomeView, Page
 
-from fedbus_api.dead_letters import Filter
-from fedbus_api.problems import Problem
-from fedbus_api.routes.parameters import PAGE_DEFAULT, Cursor, Limit, OfSession, Project
+from fedbus_api.lists import DEAD_LETTERS
+from fedbus_api.routes.parameters import AskedList, Project, page
 from fedbus_api.wiring import Parts
 
 Sequence = Annotated[int, Path(ge=1, description="The letter's number (`sequence`).")]
-OfStream = Annotated[
-    str | None,
-    Query(pattern="^[A-Z]{1,32}$", description="Only what was in this stream.", examples=["WORK"]),
-]
-OfCode = Annotated[
-    str | None, Query(max_length=64, description="Only with this code.", examples=["unreadable"])
-]
 By = Annotated[
     str | None,
     Query(max_length=128, description="Who does this, for the notes; none = the caller's address."),
@@ -27,21 +18,18 @@ By = Annotated[
 router = APIRouter(prefix="/v1/dead-letters", tags=["dead letters"])
 
 
-@router.get("", summary="List the dead letters")
+@router.get("", summary="List the dead letters", openapi_extra=DEAD_LETTERS.parameters())
 async def dead_letters(
-    api: Parts,
-    project: Project = "default",
-    stream: OfStream = None,
-    session: OfSession = None,
-    code: OfCode = None,
-    limit: Limit = PAGE_DEFAULT,
-    cursor: Cursor = None,
+    api: Parts, asked: AskedList, project: Project = "default"
 ) -> Page[DeadLetterView]:
     """List the messages that nobody could handle, the last first, with the reason of each."""
-    if cursor is not None and not (cursor.isdecimal() and int(cursor) > 0):
-        raise Problem(RefusalCode.INVALID, "query.cursor: it names nothing in this list")
-    below = int(cursor) if cursor is not None else None
-    return await api.dead_letters.list(project, Filter(stream, session, code), below, limit)
+    return page(DEAD_LETTERS.page(await api.dead_letters.letters(project), asked, project))
+
+
+@router.get("/count", summary="Count the dead letters", openapi_extra=DEAD_LETTERS.parameters())
+async def count(api: Parts, asked: AskedList, project: Project = "default") -> CountView:
+    """Count the letters that meet the filters."""
+    return CountView(count=DEAD_LETTERS.count(await api.dead_letters.letters(project), asked))
 
 
 @router.get("/{sequence}", summary="Show a dead letter")

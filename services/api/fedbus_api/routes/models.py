@@ -11,15 +11,15 @@ from fedbus_schemas import keys
 from fedbus_schemas.ids import ProjectId
 from fedbus_schemas.models import ModelRef
 from fedbus_schemas.refusals import RefusalCode
-from fedbus_schemas.views import LineageView, ModelView, Page
+from fedbus_schemas.views import CountView, LineageView, ModelView, Page
 
+from fedbus_api.lists import MODELS
 from fedbus_api.problems import Problem
 from fedbus_api.routes.parameters import (
     PAGE_DEFAULT,
-    Cursor,
+    AskedList,
     Digest,
     Limit,
-    OfSession,
     Project,
     page,
 )
@@ -68,17 +68,16 @@ async def upload(
     return model
 
 
-@router.get("", summary="List the models")
-async def models(
-    api: Parts,
-    project: Project = "default",
-    session: OfSession = None,
-    limit: Limit = PAGE_DEFAULT,
-    cursor: Cursor = None,
-) -> Page[ModelView]:
+@router.get("", summary="List the models", openapi_extra=MODELS.parameters())
+async def models(api: Parts, asked: AskedList, project: Project = "default") -> Page[ModelView]:
     """List uploaded models and those that rounds made, the newest first."""
-    found = await api.catalog.models(project, session)
-    return page(found, lambda one: f"{one.digest}.{one.session}.{one.round}", cursor, limit)
+    return page(MODELS.page(await api.catalog.models(project), asked, project))
+
+
+@router.get("/count", summary="Count the models", openapi_extra=MODELS.parameters())
+async def count(api: Parts, asked: AskedList, project: Project = "default") -> CountView:
+    """Count the models that meet the filters."""
+    return CountView(count=MODELS.count(await api.catalog.models(project), asked))
 
 
 @router.get("/{digest}", summary="Show a model")

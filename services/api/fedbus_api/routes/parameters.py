@@ -1,22 +1,21 @@
 """What routes take: project, ids, pages; and who may call them."""
 
 import hmac
-from collections.abc import Callable, Sequence
 from typing import Annotated, TypeVar
 
-from fastapi import Depends, Header, Path, Query
+from fastapi import Depends, Header, Path, Query, Request
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from fedbus_schemas.ids import AttemptNumber, ClientId, ProjectId, RoundNumber, SessionId, Sha256
 from fedbus_schemas.refusals import RefusalCode
 from fedbus_schemas.views import Page
 
+from fedbus_api.listing.pages import CURSOR_CHARS_MAX, Asked, Cut
 from fedbus_api.problems import Problem
 from fedbus_api.projection import SessionDocument
 from fedbus_api.wiring import Api, Parts
 
 PAGE_MAX = 500
 PAGE_DEFAULT = 50
-CURSOR_CHARS_MAX = 128
 KEY_CHARS_MAX = 128
 
 Project = Annotated[ProjectId, Query(description="The project.")]
@@ -25,7 +24,6 @@ Digest = Annotated[Sha256, Path(description="The model's SHA-256, in hexadecimal
 Client = Annotated[ClientId, Path(description="The client's pseudonym.")]
 Round = Annotated[RoundNumber, Path(description="The round's number, from 1.")]
 AttemptPath = Annotated[AttemptNumber, Path(description="The attempt's number, from 1.")]
-OfSession = Annotated[SessionId | None, Query(description="Only this session's.")]
 Limit = Annotated[int, Query(ge=1, le=PAGE_MAX, description="How many at most.")]
 Cursor = Annotated[
     str | None,
@@ -66,15 +64,14 @@ async def known_session(api: Api, project: ProjectId, session: SessionId) -> Ses
     return document
 
 
-def page(items: Sequence[T], name: Callable[[T], str], cursor: str | None, limit: int) -> Page[T]:
-    """Cut a page out of a list; a cursor is the name of the last item of the page before."""
-    start = 0
-    if cursor is not None:
-        places = (index for index, one in enumerate(items) if name(one) == cursor)
-        found = next(places, None)
-        if found is None:
-            raise Problem(RefusalCode.INVALID, "query.cursor: it names nothing in this list")
-        start = found + 1
-    cut = items[start : start + limit]
-    more = start + limit < len(items)
-    return Page(items=tuple(cut), next=name(cut[-1]) if more else None)
+def asked(request: Request, limit: Limit = PAGE_DEFAULT, cursor: Cursor = None) -> Asked:
+    """Give what a list was asked."""
+    return Asked(tuple(request.query_params.multi_items()), limit, cursor)
+
+
+AskedList = Annotated[Asked, Depends(asked)]
+
+
+def page(cut: Cut[T]) -> Page[T]:
+    """Tell a page whose rows are its items."""
+    return Page(items=tuple(cut.rows), next=cut.next, count=cut.count)

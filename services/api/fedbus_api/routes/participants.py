@@ -1,30 +1,37 @@
-"""Clients, combiners, refusals."""
+"""Clients, combiners, refusals, validations."""
 
 from fastapi import APIRouter
 from fedbus_schemas.refusals import RefusalCode
-from fedbus_schemas.views import ClientView, CombinerView, Page, RefusalView
-
-from fedbus_api.problems import Problem
-from fedbus_api.routes.parameters import (
-    PAGE_DEFAULT,
-    Client,
-    Cursor,
-    Limit,
-    OfSession,
-    Project,
-    page,
+from fedbus_schemas.views import (
+    ClientView,
+    CombinerView,
+    CountView,
+    Page,
+    RefusalView,
+    ValidationReportView,
 )
+
+from fedbus_api.lists import CLIENTS, COMBINERS, REFUSALS, VALIDATIONS
+from fedbus_api.people import client_view
+from fedbus_api.problems import Problem
+from fedbus_api.routes.parameters import AskedList, Client, Project, page
 from fedbus_api.wiring import Parts
 
 router = APIRouter(prefix="/v1", tags=["participants"])
 
 
-@router.get("/clients", summary="List the clients")
-async def clients(
-    api: Parts, project: Project = "default", limit: Limit = PAGE_DEFAULT, cursor: Cursor = None
-) -> Page[ClientView]:
+@router.get("/clients", summary="List the clients", openapi_extra=CLIENTS.parameters())
+async def clients(api: Parts, asked: AskedList, project: Project = "default") -> Page[ClientView]:
     """List the clients, those that joined last first."""
-    return page(await api.people.clients(project), lambda one: one.client, cursor, limit)
+    cut = CLIENTS.page(await api.people.clients(project), asked, project)
+    items = tuple(client_view(row) for row in cut.rows)
+    return Page(items=items, next=cut.next, count=cut.count)
+
+
+@router.get("/clients/count", summary="Count the clients", openapi_extra=CLIENTS.parameters())
+async def count_clients(api: Parts, asked: AskedList, project: Project = "default") -> CountView:
+    """Count the clients that meet the filters, as `online=true`."""
+    return CountView(count=CLIENTS.count(await api.people.clients(project), asked))
 
 
 @router.get("/clients/{client}", summary="Show a client")
@@ -36,23 +43,50 @@ async def client(api: Parts, client: Client, project: Project = "default") -> Cl
     return found
 
 
-@router.get("/combiners", summary="List the combiners")
+@router.get("/combiners", summary="List the combiners", openapi_extra=COMBINERS.parameters())
 async def combiners(
-    api: Parts, project: Project = "default", limit: Limit = PAGE_DEFAULT, cursor: Cursor = None
+    api: Parts, asked: AskedList, project: Project = "default"
 ) -> Page[CombinerView]:
     """List the combiners that worked on the project's rounds, the last one first."""
-    return page(await api.people.combiners(project), lambda one: one.name, cursor, limit)
+    return page(COMBINERS.page(await api.people.combiners(project), asked, project))
 
 
-@router.get("/refusals", summary="List what was refused")
-async def refusals(
-    api: Parts,
-    project: Project = "default",
-    session: OfSession = None,
-    limit: Limit = PAGE_DEFAULT,
-) -> Page[RefusalView]:
+@router.get("/combiners/count", summary="Count the combiners", openapi_extra=COMBINERS.parameters())
+async def count_combiners(api: Parts, asked: AskedList, project: Project = "default") -> CountView:
+    """Count the combiners that meet the filters."""
+    return CountView(count=COMBINERS.count(await api.people.combiners(project), asked))
+
+
+@router.get("/refusals", summary="List what was refused", openapi_extra=REFUSALS.parameters())
+async def refusals(api: Parts, asked: AskedList, project: Project = "default") -> Page[RefusalView]:
     """List the clients' requests that were refused, the last first.
 
     An update that was stored and then not counted stands in its round instead.
     """
-    return Page(items=tuple(await api.people.refusals(project, session, limit)))
+    return page(REFUSALS.page(await api.people.refusals(project), asked, project))
+
+
+@router.get(
+    "/refusals/count", summary="Count what was refused", openapi_extra=REFUSALS.parameters()
+)
+async def count_refusals(api: Parts, asked: AskedList, project: Project = "default") -> CountView:
+    """Count the refusals that meet the filters."""
+    return CountView(count=REFUSALS.count(await api.people.refusals(project), asked))
+
+
+@router.get("/validations", summary="List the validations", openapi_extra=VALIDATIONS.parameters())
+async def validations(
+    api: Parts, asked: AskedList, project: Project = "default"
+) -> Page[ValidationReportView]:
+    """List what clients measured of models on their own data, the last first."""
+    return page(VALIDATIONS.page(await api.validations.reports(project), asked, project))
+
+
+@router.get(
+    "/validations/count", summary="Count the validations", openapi_extra=VALIDATIONS.parameters()
+)
+async def count_validations(
+    api: Parts, asked: AskedList, project: Project = "default"
+) -> CountView:
+    """Count the reports that meet the filters."""
+    return CountView(count=VALIDATIONS.count(await api.validations.reports(project), asked))

@@ -3,45 +3,51 @@
 from typing import Annotated
 
 from fastapi import APIRouter, Query
-from fedbus_schemas.ids import AttemptNumber
+from fedbus_schemas.ids import AttemptNumber, ProjectId, SessionId
 from fedbus_schemas.refusals import RefusalCode
-from fedbus_schemas.views import Page, RoundAttempts, RoundView, TimelineView
+from fedbus_schemas.views import CountView, Page, RoundAttempts, RoundView, TimelineView
 
+from fedbus_api.lists import ROUNDS
 from fedbus_api.problems import Problem
 from fedbus_api.projection import RoundDocument, SessionDocument
-from fedbus_api.routes.parameters import (
-    PAGE_DEFAULT,
-    Cursor,
-    Limit,
-    Project,
-    Round,
-    Session,
-    known_session,
-    page,
-)
+from fedbus_api.reading import ROUNDS_MAX
+from fedbus_api.routes.parameters import AskedList, Project, Round, Session, known_session, page
 from fedbus_api.wiring import Api, Parts
 
-router = APIRouter(prefix="/v1/sessions/{session}/rounds", tags=["rounds"])
+router = APIRouter(tags=["rounds"])
+OF_SESSION = "/v1/sessions/{session}/rounds"
 
 
-@router.get("", summary="List the rounds")
+@router.get("/v1/rounds", summary="List all rounds", openapi_extra=ROUNDS.parameters())
+async def all_rounds(api: Parts, asked: AskedList, project: Project = "default") -> Page[RoundView]:
+    """List the rounds of all sessions, those that opened last first, each with its last attempt."""
+    return page(ROUNDS.page(await _all(api, project), asked, project))
+
+
+@router.get("/v1/rounds/count", summary="Count all rounds", openapi_extra=ROUNDS.parameters())
+async def count_all(api: Parts, asked: AskedList, project: Project = "default") -> CountView:
+    """Count the rounds of all sessions that meet the filters."""
+    return CountView(count=ROUNDS.count(await _all(api, project), asked))
+
+
+@router.get(OF_SESSION, summary="List the rounds", openapi_extra=ROUNDS.parameters())
 async def rounds(
-    api: Parts,
-    session: Session,
-    project: Project = "default",
-    limit: Limit = PAGE_DEFAULT,
-    cursor: Cursor = None,
+    api: Parts, session: Session, asked: AskedList, project: Project = "default"
 ) -> Page[RoundView]:
     """List a session's rounds, the newest first, each with its last attempt."""
-    document = await known_session(api, project, session)
-    last = document.latest.number if document.latest else 0
-    part = page(range(last, 0, -1), str, cursor, limit)
-    found = await api.reader.rounds(document, part.items)
-    views = [(await api.live.round(document, one)).attempts[-1] for one in found]
-    return Page(items=tuple(views), next=part.next)
+    rows = await _of_session(api, project, session)
+    return page(ROUNDS.page(rows, asked, f"{project} {session}"))
 
 
-@router.get("/{number}", summary="Show a round")
+@router.get(f"{OF_SESSION}/count", summary="Count the rounds", openapi_extra=ROUNDS.parameters())
+async def count(
+    api: Parts, session: Session, asked: AskedList, project: Project = "default"
+) -> CountView:
+    """Count a session's rounds that meet the filters."""
+    return CountView(count=ROUNDS.count(await _of_session(api, project, session), asked))
+
+
+@router.get(OF_SESSION + "/{number}", summary="Show a round")
 async def show(
     api: Parts, session: Session, number: Round, project: Project = "default"
 ) -> RoundAttempts:
@@ -50,7 +56,7 @@ async def show(
     return await api.live.round(document, await _known_round(api, document, number))
 
 
-@router.get("/{number}/timeline", summary="Show where a round's time went")
+@router.get(OF_SESSION + "/{number}/timeline", summary="Show where a round's time went")
 async def timeline(
     api: Parts,
     session: Session,
@@ -76,3 +82,18 @@ async def _known_round(api: Api, document: SessionDocument, number: int) -> Roun
         detail = f"session {document.session} has not opened round {number}"
         raise Problem(RefusalCode.ROUND_UNKNOWN, detail)
     return found[0]
+
+
+async def _of_session(api: Api, project: ProjectId, session: SessionId) -> list[RoundView]:
+    document = await known_session(api, project, session)
+    last = document.latest.number if document.latest else 0
+    found = await api.reader.rounds(document, range(last, max(0, last - ROUNDS_MAX), -1))
+    return api.rounds.of(session, found, await api.validations.means(project))
+
+
+async def _all(api: Api, project: ProjectId) -> list[RoundView]:
+    means = await api.validations.means(project)
+    rows: list[RoundView] = []
+    for document, found in await api.reader.all_rounds(project):
+        rows += api.rounds.of(document.session, found, means)
+    return rows

@@ -1,5 +1,6 @@
 """Sessions: start, list, show, and give orders."""
 
+import asyncio
 import secrets
 from typing import Annotated
 
@@ -14,18 +15,23 @@ from fedbus_schemas.sessions import (
     StartSession,
     StopSession,
 )
-from fedbus_schemas.views import ExtendRequest, NewSession, Page, SessionView, StopRequest
+from fedbus_schemas.views import (
+    CountView,
+    ExtendRequest,
+    NewSession,
+    Page,
+    SessionView,
+    StopRequest,
+)
 
+from fedbus_api.lists import SESSIONS, session_rows
 from fedbus_api.problems import Problem
 from fedbus_api.routes.parameters import (
-    PAGE_DEFAULT,
-    Cursor,
+    AskedList,
     IdempotencyKey,
-    Limit,
     Project,
     Session,
     known_session,
-    page,
 )
 from fedbus_api.wiring import Parts
 
@@ -74,15 +80,23 @@ async def start(
     return await api.live.session(document)
 
 
-@router.get("", summary="List the sessions")
-async def sessions(
-    api: Parts, project: Project = "default", limit: Limit = PAGE_DEFAULT, cursor: Cursor = None
-) -> Page[SessionView]:
+@router.get("", summary="List the sessions", openapi_extra=SESSIONS.parameters())
+async def sessions(api: Parts, asked: AskedList, project: Project = "default") -> Page[SessionView]:
     """List the project's sessions, the newest first."""
     documents = await api.reader.sessions(project)
-    part = page(documents, lambda one: one.session, cursor, limit)
-    views = [await api.live.session(one) for one in part.items]
-    return Page(items=tuple(views), next=part.next)
+    rows = session_rows(documents, await api.validations.means(project))
+    cut = SESSIONS.page(rows, asked, project)
+    by_id = {one.session: one for one in documents}
+    views = await asyncio.gather(*(api.live.session(by_id[one.session]) for one in cut.rows))
+    return Page(items=tuple(views), next=cut.next, count=cut.count)
+
+
+@router.get("/count", summary="Count the sessions", openapi_extra=SESSIONS.parameters())
+async def count(api: Parts, asked: AskedList, project: Project = "default") -> CountView:
+    """Count the sessions that meet the filters."""
+    documents = await api.reader.sessions(project)
+    rows = session_rows(documents, await api.validations.means(project))
+    return CountView(count=SESSIONS.count(rows, asked))
 
 
 @router.get("/{session}", summary="Show a session")
