@@ -143,7 +143,11 @@ def test_filters_take_what_a_plain_reader_would_take(rows, wanted) -> None:
     names = [one[:2] for one in merged]
     if len(set(names)) < len(names):
         return  # "" and "eq" of one field are one filter
-    expected = {one.key for one in rows if all(holds(name, how, values, one) for name, how, values in wanted)}
+    expected = {
+        one.key
+        for one in rows
+        if all(holds(name, how, values, one) for name, how, values in wanted)
+    }
     cut = THINGS.page(rows, asked(wanted))
     assert {one.key for one in cut.rows} == expected
     assert cut.count == len(expected) == THINGS.count(rows, asked(wanted))

@@ -50,6 +50,8 @@ class Field:
 
     def values(self, row: object) -> list[Value]:
         """Give the row's values, in order; none known is an empty list or None in it."""
+        if len(self.path) == 1 and not self.many:
+            return [_plain(getattr(row, self.path[0]))]
         found: list[object] = [row]
         for step in self.path:
             found = [inner for one in found for inner in _step(one, step)]
@@ -57,6 +59,8 @@ class Field:
 
     def value(self, row: object) -> Value:
         """Give the row's value; of several the first."""
+        if len(self.path) == 1 and not self.many:
+            return _plain(getattr(row, self.path[0]))
         return next(iter(self.values(row)), None)
 
 
@@ -93,10 +97,13 @@ def _step(value: object, step: str) -> list[object]:
     return [inner]
 
 
+_PLAIN = (str, int, float, bool, datetime)
+
+
 def _plain(value: object) -> Value:
     if isinstance(value, Enum):
         return str(value.value)
-    if value is None or isinstance(value, str | int | float | bool | datetime):
+    if value is None or isinstance(value, _PLAIN):
         return value
     raise AssertionError(f"a field's value is a {type(value).__name__}")
 

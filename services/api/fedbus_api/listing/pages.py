@@ -6,9 +6,11 @@ filters and sort.
 """
 
 import base64
+import heapq
 import json
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from operator import itemgetter
 from typing import Generic, TypeVar
 
 from fedbus_schemas.codec import digest
@@ -16,7 +18,7 @@ from fedbus_schemas.refusals import RefusalCode
 from pydantic import BaseModel
 
 from fedbus_api.listing.fields import Fields, Kind
-from fedbus_api.listing.query import Operator, Query, Rank, Sort, parse, rank
+from fedbus_api.listing.query import Operator, Query, Rank, parse, rank
 from fedbus_api.problems import Problem
 
 CURSOR_CHARS_MAX = 2_048
@@ -43,21 +45,8 @@ class Cut(Generic[R]):
     count: int
 
 
-@dataclass(frozen=True, slots=True)
-class _Place:
-    """Where a row stands in the order. None: it has no value to sort by, and so comes last."""
-
-    rank: Rank | None
-    key: str
-
-    def before(self, other: "_Place", *, descending: bool) -> bool:
-        """Say whether this comes first."""
-        if self.rank is None or other.rank is None:
-            if (self.rank is None) != (other.rank is None):
-                return other.rank is None
-            return self.key > other.key if descending else self.key < other.key
-        mine, its = (self.rank, self.key), (other.rank, other.key)
-        return mine > its if descending else mine < its
+Place = tuple[Rank | None, str]
+"""Where a row stands: by what it sorts (None: it has no value, and so comes last), and its key."""
 
 
 class Listing(Generic[R]):
@@ -92,18 +81,21 @@ class Listing(Generic[R]):
         query = self.query(asked)
         bound = digest(f"{self.name} {scope} {query.text}".encode())[:BOUND_CHARS]
         after = _read(asked.cursor, bound) if asked.cursor is not None else None
-        found = [row for row in rows if query.take(row)]
-        placed = [(self._place(query.sort, row), row) for row in found]
-        ordered = _ordered(placed, descending=query.sort.descending)
-        start = 0
-        if after is not None:
-            start = sum(
-                not after.before(place, descending=query.sort.descending) for place, _ in ordered
-            )
-        cut = ordered[start : start + asked.limit]
-        more = start + asked.limit < len(ordered)
-        following = _write(cut[-1][0], bound) if more else None
-        return Cut([row for _, row in cut], following, len(found))
+        ranked: list[tuple[Rank, str, R]] = []
+        rest: list[tuple[str, R]] = []
+        for row in rows:
+            if query.take(row):
+                value = query.sort.field.value(row)
+                if value is None:
+                    rest.append((self._key(row), row))
+                else:
+                    ranked.append((rank(value), self._key(row), row))
+        count = len(ranked) + len(rest)
+        chosen = _following(ranked, rest, after, asked.limit + 1, down=query.sort.descending)
+        cut = chosen[: asked.limit]
+        more = len(chosen) > asked.limit
+        following = _write(*cut[-1][0], bound) if more else None
+        return Cut([row for _, row in cut], following, count)
 
     def parameters(self) -> dict[str, object]:
         """Describe the filters for the OpenAPI document."""
@@ -133,10 +125,6 @@ class Listing(Generic[R]):
         }
         return {"parameters": [by, *shown]}
 
-    def _place(self, sort: Sort, row: R) -> _Place:
-        value = sort.field.value(row)
-        return _Place(rank(value) if value is not None else None, self._key(row))
-
 
 _SCHEMAS: dict[Kind, dict[str, object]] = {
     Kind.TEXT: {"type": "string"},
@@ -153,37 +141,50 @@ def _described(kind: Kind, *, many: bool) -> str:
     return f"{whose} ({kind}). Put an operator behind the name: {operators}."
 
 
-def _ordered(placed: Sequence[tuple[_Place, R]], *, descending: bool) -> Sequence[tuple[_Place, R]]:
-    ranked: list[tuple[Rank, str, _Place, R]] = []
-    rest: list[tuple[str, _Place, R]] = []
-    for place, row in placed:
-        if place.rank is None:
-            rest.append((place.key, place, row))
+def _following(
+    ranked: list[tuple[Rank, str, R]],
+    rest: list[tuple[str, R]],
+    after: Place | None,
+    limit: int,
+    *,
+    down: bool,
+) -> list[tuple[Place, R]]:
+    """Give the first rows after a place. Only these are put in order: most lists are long, pages short."""
+    if after is not None:
+        place, key = after
+        if place is None:
+            ranked = []
+            rest = [one for one in rest if (one[0] < key if down else one[0] > key)]
         else:
-            ranked.append((place.rank, place.key, place, row))
-    ranked.sort(key=lambda one: one[:2], reverse=descending)
-    rest.sort(key=lambda one: one[0], reverse=descending)
-    return [(one[2], one[3]) for one in ranked] + [(one[1], one[2]) for one in rest]
+            mark = (place, key)
+            ranked = [one for one in ranked if (one[:2] < mark if down else one[:2] > mark)]
+    first = heapq.nlargest if down else heapq.nsmallest
+    found: list[tuple[Place, R]] = [
+        ((one[0], one[1]), one[2]) for one in first(limit, ranked, key=itemgetter(0, 1))
+    ]
+    left = limit - len(found)
+    if left > 0:
+        found += [((None, one[0]), one[1]) for one in first(left, rest, key=itemgetter(0))]
+    return found
 
 
-def _write(place: _Place, bound: str) -> str:
-    content = json.dumps([bound, place.rank, place.key], separators=(",", ":"))
+def _write(ranked: Rank | None, key: str, bound: str) -> str:
+    content = json.dumps([bound, ranked, key], separators=(",", ":"))
     return base64.urlsafe_b64encode(content.encode()).decode().rstrip("=")
 
 
-def _read(cursor: str, bound: str) -> _Place:
+def _read(cursor: str, bound: str) -> Place:
     try:
         content = base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4))
         made_for, ranked, key = json.loads(content)
-        place = _Place((ranked[0], ranked[1], ranked[2]) if ranked else None, key)
-        typed = isinstance(key, str) and (place.rank is None or _is_rank(place.rank))
+        place = (ranked[0], ranked[1], ranked[2]) if ranked else None
     except (ValueError, TypeError, IndexError, KeyError) as error:
         raise _no_cursor("it is none of this api") from error
-    if not typed:
+    if not isinstance(key, str) or not (place is None or _is_rank(place)):
         raise _no_cursor("it is none of this api")
     if made_for != bound:
         raise _no_cursor("it belongs to a list with other filters or another order")
-    return place
+    return place, key
 
 
 def _is_rank(given: Rank) -> bool:
