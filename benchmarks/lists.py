@@ -132,9 +132,7 @@ def enter(streams: Streams, number: int, client: str) -> Awaitable[int]:
     return streams.append(subjects.client_record(PROJECT, device), record.to_bytes())
 
 
-async def run_session(
-    streams: Streams, clock: Clock, session: str, members: list[str]
-) -> None:
+async def run_session(streams: Streams, clock: Clock, session: str, members: list[str]) -> None:
     """Decide a session's rounds, each entry on the one before, and report on each model."""
     online = tuple(Participant(client=one, key=one.rjust(43, "k")) for one in members)
     initial = ModelRef(digest=digest(session.encode()), size=8, layout="1" * 64, exponents=(0,))
