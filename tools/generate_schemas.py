@@ -20,6 +20,7 @@ from fedbus_schemas import envelope, subjects, updates
 from fedbus_schemas.asks import (
     Answer,
     Beat,
+    Decline,
     GrantRequest,
     Hello,
     PiecesRequest,
@@ -193,6 +194,14 @@ CHANNELS = {
         "combiner",
         (TransferDone,),
         "My transfer is over.",
+        Answer,
+    ),
+    "decline": Channel(
+        subjects.ask(P, D, "decline"),
+        "client",
+        "combiner",
+        (Decline,),
+        "My owner's policy does not allow this task.",
         Answer,
     ),
     "refusal": Channel(

@@ -13,6 +13,7 @@ from fedbus_schemas.ids import (
     ClientId,
     PublicKey,
     RoundNumber,
+    RuleName,
     SessionId,
     Sha256,
     Signature,
@@ -22,9 +23,21 @@ from fedbus_schemas.pieces import PIECES_ASKED_MAX, Piece
 from fedbus_schemas.records import Backlog
 from fedbus_schemas.refusals import Refusal, RefusalCode
 from fedbus_schemas.tasks import Receipt, SignedMail
+from fedbus_schemas.updates import Submission
 from fedbus_schemas.wire import Message
 
-VERBS = ("hello", "beat", "sync", "grant", "pieces", "submit", "report", "done", "records")
+VERBS = (
+    "hello",
+    "beat",
+    "sync",
+    "grant",
+    "pieces",
+    "submit",
+    "report",
+    "done",
+    "records",
+    "decline",
+)
 PENDING_MAX = 64
 
 
@@ -133,6 +146,21 @@ class TransferDone(Message):
     """The blob has been fetched, or will not be: somebody else may go ahead."""
 
     blob: Sha256
+
+
+class Decline(Message):
+    """The owner's policy does not allow a task, by the rule of this name.
+
+    For a train task `submission` holds a signed manifest with `declined` set, which is stored in the
+    update's place: the round stops waiting, and the log keeps who declined and why.
+    """
+
+    kind: Annotated[str, StringConstraints(pattern=r"^[a-z][a-z_]{0,31}$")]
+    session: SessionId | None = None
+    round: RoundNumber | None = None
+    rule: RuleName
+    detail: Annotated[str, StringConstraints(max_length=512)] = ""
+    submission: Submission | None = None
 
 
 class Stored(Message):

@@ -9,6 +9,9 @@ ProjectId = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9-]{0,31}$
 
 SessionId = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9-]{1,47}$")]
 
+SessionName = Annotated[str, StringConstraints(max_length=128)]
+"""A session's name for people."""
+
 ClientId = Annotated[str, StringConstraints(pattern=r"^c[a-z2-7]{16}$")]
 """A client's pseudonym: the only name of it in the log. The registry resolves it and can be erased."""
 
@@ -22,6 +25,9 @@ PublicKey = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_-]{43}$")]
 
 Signature = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_-]{86}$")]
 """An Ed25519 signature (RFC 8032), base64url without padding."""
+
+RuleName = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_.]{0,63}$")]
+"""A rule of a data owner's policy, as it stands in the policy file: `cohort.smallest`."""
 
 InstanceName = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_-]{1,64}$")]
 """One running process of a service, as `combiner-1`."""

@@ -42,6 +42,8 @@ class RefusalCode(StrEnum):
     DTYPE_MISMATCH = "dtype_mismatch"
     TENSOR_MISSING = "tensor_missing"
     TENSOR_UNKNOWN = "tensor_unknown"
+    # The data's owner said no.
+    DECLINED = "declined"
     # Try again: nothing is wrong with what was sent.
     RETRY_LATER = "retry_later"
     # The one who asks may not have it.
@@ -85,6 +87,7 @@ MEANING: dict[RefusalCode, str] = {
     RefusalCode.DTYPE_MISMATCH: "A tensor's element type differs from the base model's.",
     RefusalCode.TENSOR_MISSING: "A tensor of the base model is missing from the update.",
     RefusalCode.TENSOR_UNKNOWN: "The update holds a tensor that the base model does not have.",
+    RefusalCode.DECLINED: "The policy of the data's owner does not allow this task; the detail names the rule.",
     RefusalCode.RETRY_LATER: "A server is away for a moment, or there is too much under way; send the same message again.",
     RefusalCode.NOT_FOUND: "There is no such thing under this id.",
     RefusalCode.ALREADY_EXISTS: "Something else exists under this id.",

@@ -13,7 +13,7 @@ from pydantic import (
 )
 
 from fedbus_schemas.aggregators import Given, Parameters, parameters_of
-from fedbus_schemas.ids import SETTINGS_MAX, SessionId, Settings
+from fedbus_schemas.ids import SETTINGS_MAX, SessionId, SessionName, Settings
 from fedbus_schemas.models import ModelRef
 from fedbus_schemas.wire import Message
 
@@ -46,7 +46,7 @@ class SessionSettings(Message):
 
     model_config = ConfigDict(extra="forbid")
 
-    name: Annotated[str, StringConstraints(max_length=128)] = ""
+    name: SessionName = ""
     rounds: Annotated[int, Field(ge=1, le=ROUNDS_MAX)] = Field(
         default=5, description="How many rounds to complete."
     )
@@ -80,6 +80,11 @@ class SessionSettings(Message):
     )
     numbers: NumbersSettings = NumbersSettings()
     train: Settings = Field(default={}, description="Handed to every client's train function.")
+    local_packages: bool = Field(
+        default=True,
+        description="Whether clients may run code of their own. If not, they are asked to decline; "
+        "only their honesty keeps it.",
+    )
     validate_models: bool = Field(
         default=True, alias="validate", description="Validate each new model."
     )

@@ -18,6 +18,7 @@ from fedbus_schemas.ids import (
     PublicKey,
     RoundNumber,
     SessionId,
+    SessionName,
     Settings,
     Sha256,
     Signature,
@@ -39,7 +40,9 @@ class TrainTask(Message):
     """Train from this model and send the update before the deadline.
 
     `weight_max` is the largest number of examples the session takes. `seed` is the client's own for
-    this round: a trainer that uses it can be repeated.
+    this round: a trainer that uses it can be repeated. `cohort` is how many clients are asked in this attempt.
+    `local_packages` is false where the session asks that clients run no code of their own; nothing but the
+    client's honesty keeps it.
     """
 
     kind: Literal["train"] = "train"
@@ -52,6 +55,9 @@ class TrainTask(Message):
     weight_max: Annotated[int, Field(ge=1)]
     inline_bytes_max: Annotated[int, Field(ge=0)]
     trace_id: str
+    session_name: SessionName | None = None
+    cohort: Annotated[int, Field(ge=1)] | None = None
+    local_packages: bool | None = None
 
 
 class ValidateTask(Message):
@@ -62,6 +68,9 @@ class ValidateTask(Message):
     model: ModelToFetch
     settings: Settings
     trace_id: str
+    session_name: SessionName | None = None
+    cohort: Annotated[int, Field(ge=1)] | None = None
+    local_packages: bool | None = None
 
 
 Task = Annotated[TrainTask | ValidateTask, Field(discriminator="kind")]

@@ -11,6 +11,7 @@ from fedbus_schemas.ids import (
     ProjectId,
     PublicKey,
     RoundNumber,
+    RuleName,
     SessionId,
     Sha256,
     Signature,
@@ -31,7 +32,9 @@ class Timings(Message):
 class Manifest(Message):
     """Says which update a client made for which round, and with what weight. Signed by the client.
 
-    `weight` is the number of examples the update stands for (FedAvg's n).
+    `weight` is the number of examples the update stands for (FedAvg's n). With `declined` there is no update
+    and there will be none: the data's owner does not allow the task, by the rule of that name. It takes the
+    update's place, so that the round does not wait; `update` is the empty blob then, and `weight` 0.
     """
 
     project: ProjectId
@@ -44,6 +47,7 @@ class Manifest(Message):
     weight: Weight
     metrics: Metrics = {}
     timings: Timings = Timings()
+    declined: RuleName | None = None
 
 
 class SignedManifest(Message):

@@ -20,6 +20,7 @@ from fedbus_schemas.refusals import RefusalCode
 from fedbus_schemas.registry import ClientRecord
 from fedbus_schemas.updates import ValidationReport
 
+from fedbus_combiner.declines import Declines
 from fedbus_combiner.grants import Granting
 from fedbus_combiner.ingest import Ingest
 from fedbus_combiner.notes import Notes
@@ -62,6 +63,7 @@ class Asks:
             "pieces": places.for_grants(granting.pieces, granting.refuses),
             "submit": places.for_submissions(ingest.submit),
             "done": places.done,
+            "decline": Declines(ingest, notes).decline,
             "report": self._on_report,
             "records": self._records.take,
         }

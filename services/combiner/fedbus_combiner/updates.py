@@ -49,6 +49,8 @@ class Updates:
     ) -> bytes | bytearray | RefusedUpdate:
         """Give an update's bytes with the manifest's hash and length, or why there are none."""
         update = candidate.manifest.update
+        if candidate.manifest.declined is not None:
+            return _refuse(candidate, RefusalCode.DECLINED, f"rule {candidate.manifest.declined}")
         if candidate.stored.inline is not None:
             return base64.b64decode(candidate.stored.inline)  # its hash was checked at the door
         blob = keys.update(key.project, candidate.client, update.digest)

@@ -37,6 +37,8 @@ def admit(
     if manifest.base != opened.model.digest:
         detail = f"the round trains from {opened.model.digest}, the update from {manifest.base}"
         return Refusal(code=RefusalCode.BASE_MISMATCH, detail=detail)
+    if manifest.declined is not None:
+        return None
     most = 2**state.settings.numbers.weight_bits
     if not 1 <= manifest.weight <= most:
         detail = f"weight {manifest.weight} is not within 1..{most}"

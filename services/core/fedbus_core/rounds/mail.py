@@ -68,6 +68,9 @@ def tasks(state: Session, client: ClientId, inline: Inline) -> tuple[Task, ...]:
                 weight_max=2**state.settings.numbers.weight_bits,
                 inline_bytes_max=state.settings.inline_bytes_max,
                 trace_id=opened.opened.trace_id,
+                session_name=state.settings.name or None,
+                cohort=len(opened.cohort),
+                local_packages=_local_packages(state),
             )
         )
     made = outcome.model if outcome and member(outcome.cohort, client) else None
@@ -78,6 +81,9 @@ def tasks(state: Session, client: ClientId, inline: Inline) -> tuple[Task, ...]:
                 model=_to_fetch(made, inline),
                 settings=state.settings.train,
                 trace_id=outcome.trace_id,
+                session_name=state.settings.name or None,
+                cohort=len(outcome.cohort),
+                local_packages=_local_packages(state),
             )
         )
     return tuple(found)
@@ -86,6 +92,10 @@ def tasks(state: Session, client: ClientId, inline: Inline) -> tuple[Task, ...]:
 def _for_trainers(state: Session) -> Settings:
     """What the session sets, and what its rule asks of the clients."""
     return {**state.settings.train, **state.settings.parameters.for_clients}
+
+
+def _local_packages(state: Session) -> bool | None:
+    return None if state.settings.local_packages else False
 
 
 def _to_fetch(model: ModelRef, inline: Inline) -> ModelToFetch:

@@ -41,6 +41,7 @@ def manifest(**changes: object) -> Manifest:
         {"weight": 16},
         {"update": BlobRef(digest="3" * 64, size=0)},
         {"update": BlobRef(digest="3" * 64, size=SIZE_MAX)},
+        {"weight": 0, "update": BlobRef(digest="3" * 64, size=0), "declined": "cohort.smallest"},
     ],
 )
 def test_what_fits_is_admitted(changes: dict[str, object]) -> None:
