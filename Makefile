@@ -5,8 +5,11 @@ BIN := $(VENV)/bin
 DISTRIBUTIONS := schemas services/core services/runtime services/controller services/combiner services/api services/auditor clientsdk deploy/local
 CODE := schemas services clientsdk deploy tests examples benchmarks tools
 READY := $(VENV)/.ready
+COMPILE = $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --no-annotate
+IMAGES_HOLD := build services api gateway toolbox
+IMAGES := controller combiner api gateway toolbox
 
-.PHONY: help demo up down test unit sim check fix schemas docs requirements chaos soak bench clean
+.PHONY: help demo up down test unit sim check fix schemas docs requirements chaos soak bench images containers clean
 .DEFAULT_GOAL := help
 
 help:  ## show this list
@@ -70,7 +73,14 @@ fix: $(READY)  ## format and mend what ruff can mend
 	@$(BIN)/ruff check --fix $(CODE)
 
 requirements:  ## compile the pinned requirements again
-	@for f in bootstrap dev; do $(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --no-annotate requirements/$$f.in -o requirements/$$f.txt; done
+	@for f in bootstrap dev; do $(COMPILE) --upgrade requirements/$$f.in -o requirements/$$f.txt; done
+	@for f in $(IMAGES_HOLD); do $(COMPILE) -c requirements/dev.txt requirements/$$f.in -o requirements/$$f.txt; done
+
+images: ## build the container images, tagged fedbus/NAME:local
+	@for image in $(IMAGES); do echo "fedbus/$$image"; DOCKER_BUILDKIT=1 docker build --quiet -f deploy/images/$$image.Dockerfile -t fedbus/$$image:local .; done
+
+containers: $(READY)  ## the deployment in real containers under faults; starts an engine of its own where none runs
+	@tests/containers/run.sh
 
 clean:  ## remove the virtual environment and the caches
 	rm -rf $(VENV) .mypy_cache .ruff_cache .hypothesis .import_linter_cache

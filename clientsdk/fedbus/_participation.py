@@ -185,8 +185,14 @@ class Participation:
             except (BusAway, NotPermitted) as error:
                 log.debug("heartbeat: %s", error)
                 continue
-            if answer.refusal is not None and answer.refusal.code is RefusalCode.CLIENT_UNKNOWN:
+            if answer.refusal is None:
+                self._alive()
+            elif answer.refusal.code is RefusalCode.CLIENT_UNKNOWN:
                 return
+
+    def _alive(self) -> None:
+        if self._options.alive_file is not None:
+            Path(self._options.alive_file).touch()
 
     def _hear(self, data: bytes) -> None:
         if not self._client:

@@ -11,6 +11,7 @@ import secrets
 from collections.abc import Callable, Coroutine, Iterator
 from importlib.util import find_spec
 from random import SystemRandom
+from ssl import SSLContext
 
 from fedbus_schemas import subjects
 from fedbus_schemas.asks import Answer
@@ -40,7 +41,14 @@ class Bus:
     """Asks in the client's name. `serve` must run; `ask` waits until there is a connection."""
 
     def __init__(
-        self, *, project: str, name: str, servers: tuple[str, ...], keys: Keys, options: Options
+        self,
+        *,
+        project: str,
+        name: str,
+        servers: tuple[str, ...],
+        keys: Keys,
+        options: Options,
+        tls: SSLContext | None = None,
     ) -> None:
         if any(_is_websocket(server) for server in servers) and find_spec("aiohttp") is None:
             raise BadOption(
@@ -52,6 +60,7 @@ class Bus:
         self._servers = servers
         self._keys = keys
         self._options = options
+        self._tls = tls
         self._connection: _Connection | None = None
         self._connected = asyncio.Event()
 
@@ -103,7 +112,7 @@ class Bus:
     async def _serve_one(
         self, hear: Callable[[bytes], None], attend: Callable[[], Coroutine[None, None, None]]
     ) -> None:
-        connection = _Connection(self._keys, self._options)
+        connection = _Connection(self._keys, self._options, self._tls)
         try:
             await connection.open(SystemRandom().choice(self._servers), self._name)
             await connection.hear(subjects.task(self._project, self._keys.device), hear)
@@ -125,11 +134,12 @@ class Bus:
 class _Connection:
     """One connection, until it is lost. nats-py's own reconnecting is off."""
 
-    def __init__(self, keys: Keys, options: Options) -> None:
+    def __init__(self, keys: Keys, options: Options, tls: SSLContext | None) -> None:
         self.lost = asyncio.Event()
         self._device = keys.device
         self._sign_nonce = keys.sign_nonce
         self._options = options
+        self._tls = tls
         self._nats = Nats()
         self._inbox = f"_INBOX.{keys.device}.{secrets.token_hex(12)}"
         self._asked = 0
@@ -144,6 +154,9 @@ class _Connection:
                 servers=[server],
                 name=name,
                 signature_cb=self._sign_nonce,
+                tls=self._tls,
+                # Else whoever sits between could talk us out of it: the offer of TLS is not encrypted.
+                tls_handshake_first=server.lower().startswith("tls://"),
                 allow_reconnect=False,
                 max_reconnect_attempts=1,
                 reconnect_time_wait=0,

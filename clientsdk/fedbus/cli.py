@@ -8,6 +8,7 @@ the entry point's name (`fedbus audit verify`); those of the one called `local` 
 import importlib
 import logging
 import sys
+import time
 from collections.abc import Callable, Iterable
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
@@ -28,11 +29,6 @@ log = logging.getLogger("fedbus")
 client = typer.Typer(no_args_is_help=True, help="Take part in a federation.")
 
 
-@client.callback()
-def _client() -> None:
-    """Keep `run` a sub-command, also while it is the only one."""
-
-
 @client.command("run")
 def run_client(
     train: Annotated[str, typer.Option(help="The train function, as module:function.")],
@@ -40,6 +36,9 @@ def run_client(
     validate: Annotated[str, typer.Option(help="The validate function, if any.")] = "",
     state_dir: Annotated[Path | None, typer.Option(help="Keeps finished updates.")] = None,
     cache_dir: Annotated[Path | None, typer.Option(help="Keeps fetched models.")] = None,
+    alive_file: Annotated[
+        Path | None, typer.Option(help="Touched at every heartbeat; see fedbus client healthy.")
+    ] = None,
 ) -> None:
     """Run a client with your functions until Ctrl-C or SIGTERM."""
     run(
@@ -48,7 +47,26 @@ def run_client(
         credentials=credentials,
         state_dir=state_dir,
         cache_dir=cache_dir,
+        alive_file=alive_file,
     )
+
+
+@client.command()
+def healthy(
+    alive_file: Annotated[Path, typer.Argument(help="The client's --alive-file.")],
+    within_s: Annotated[float, typer.Option(min=1, help="So old may it be, in seconds.")] = 60.0,
+) -> None:
+    """End with 0 if the servers answered this client's heartbeat lately, else with 1.
+
+    Example: fedbus client healthy /var/lib/fedbus/alive
+    """
+    try:
+        age_s = time.time() - alive_file.stat().st_mtime
+    except FileNotFoundError:
+        typer.echo(f"{alive_file} is not there: no heartbeat was answered yet")
+        raise typer.Exit(1) from None
+    typer.echo(f"the last heartbeat was answered {max(age_s, 0):.0f} s ago")
+    raise typer.Exit(0 if age_s <= within_s else 1)
 
 
 def main() -> int:

@@ -13,7 +13,7 @@ from fedbus._blobs import Store
 from fedbus._keys import Keys
 from fedbus._participation import Participation
 from fedbus._transport import Bus
-from fedbus.credentials import load
+from fedbus.credentials import load, tls_of
 from fedbus.errors import BadOption, FedbusError
 from fedbus.options import Options
 from fedbus.trainer import Trainer, TrainFunction, ValidateFunction
@@ -28,6 +28,7 @@ def run(
     credentials: str | Path | Credentials,
     state_dir: str | Path | None = None,
     cache_dir: str | Path | None = None,
+    alive_file: str | Path | None = None,
 ) -> None:
     """Take part in a federation until Ctrl-C or SIGTERM, then return.
 
@@ -36,7 +37,8 @@ def run(
     they are given see `Settings`. Both run in a thread of their own, one call at a time.
 
     With `state_dir`, a finished update survives a restart and is sent again instead of trained again.
-    With `cache_dir`, fetched models do. For more, see `Options` and `Client`.
+    With `cache_dir`, fetched models do. `alive_file` is touched at every heartbeat.
+    For more, see `Options` and `Client`.
 
     ```python
     import fedbus
@@ -57,7 +59,9 @@ def run(
     with suppress(RuntimeError):
         asyncio.get_running_loop()
         raise BadOption("an event loop runs here already; say: await fedbus.Client(...).run()")
-    options = Options(credentials=credentials, state_dir=state_dir, cache_dir=cache_dir)
+    options = Options(
+        credentials=credentials, state_dir=state_dir, cache_dir=cache_dir, alive_file=alive_file
+    )
     client = Client(Trainer(train, validate), options)
     _show_log()
     with suppress(KeyboardInterrupt):  # where there are no signal handlers
@@ -105,6 +109,7 @@ class Client:
             project=self._credentials.project,
             name=self._credentials.name,
             servers=self._credentials.servers,
+            tls=tls_of(self._credentials),
             keys=self._keys,
             options=options,
         )

@@ -1,6 +1,7 @@
 """Loads a client's credentials, and says what is wrong with the file when it is."""
 
 import os
+import ssl
 import stat
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from pydantic import ValidationError
 from fedbus.errors import BadCredentials
 
 FILE_BYTES_MAX = 64 * 1024
+TLS_SCHEMES = ("tls://", "wss://")
 
 
 def load(path: str | Path) -> Credentials:
@@ -32,6 +34,21 @@ def load(path: str | Path) -> Credentials:
     if len(content) > FILE_BYTES_MAX:
         raise BadCredentials(f"{path} is too large to be a credentials file")
     return _parse(content, path)
+
+
+def tls_of(credentials: Credentials) -> ssl.SSLContext | None:
+    """Say whom to trust as a server, TLS 1.3 only; None where no server is reached by TLS.
+
+    Raises `BadCredentials` for certificates that cannot be read.
+    """
+    if not any(server.lower().startswith(TLS_SCHEMES) for server in credentials.servers):
+        return None
+    try:
+        context = ssl.create_default_context(cadata=credentials.ca)
+    except (ssl.SSLError, ValueError) as error:
+        raise BadCredentials(f"`ca` in the credentials holds no certificate: {error}") from error
+    context.minimum_version = ssl.TLSVersion.TLSv1_3
+    return context
 
 
 def _parse(content: bytes, path: str | Path) -> Credentials:

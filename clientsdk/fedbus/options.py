@@ -29,6 +29,8 @@ class Options:
     Several clients may share a folder."""
     cache_dir: str | Path | None = None
     """Where fetched models are kept by their SHA-256. None: only the last one, in memory."""
+    alive_file: str | Path | None = None
+    """A file that is touched each time the servers answer a heartbeat, every ten seconds."""
 
     # How much.
     kept_updates_max: int = 8
@@ -61,10 +63,10 @@ class Options:
     def __post_init__(self) -> None:
         if not isinstance(self.credentials, str | Path | Credentials):
             raise BadOption("credentials must be the path of a credentials file")
-        for name in ("state_dir", "cache_dir"):
+        for name in ("state_dir", "cache_dir", "alive_file"):
             folder: object = getattr(self, name)
             if folder is not None and not isinstance(folder, str | Path):
-                raise BadOption(f"{name} must be the path of a folder, or None")
+                raise BadOption(f"{name} must be a path, or None")
         _between("kept_updates_max", self.kept_updates_max, 1, PENDING_MAX)
         _between("cached_models_max", self.cached_models_max, 1, 1000)
         _between("cache_bytes_max", self.cache_bytes_max, 0, 2**50)

@@ -13,7 +13,8 @@ class Credentials(Message):
 
     `device_seed` (a NATS user seed, `SU…`) proves the identity on the bus; `payload_seed` (32 bytes,
     base64url) signs what the client says. Two keys, because a hostile server chooses what the first
-    one signs. `trust` holds the keys that may sign this client's mail.
+    one signs. `trust` holds the keys that may sign this client's mail. `ca` holds the certificates (PEM)
+    that vouch for servers reached by `tls://` or `wss://`; without it the system's own do.
     """
 
     version: Literal[1] = 1
@@ -25,3 +26,4 @@ class Credentials(Message):
         str, StringConstraints(pattern=r"^[A-Za-z0-9_-]{43}$"), Field(repr=False)
     ]
     trust: Annotated[tuple[PublicKey, ...], Field(min_length=1)]
+    ca: Annotated[str, StringConstraints(max_length=32_768)] | None = None

@@ -199,7 +199,7 @@ def dependencies() -> Iterator[str]:
                 yield first_name(line)
     for path in (ROOT / "requirements").glob("*.in"):
         for line in path.read_text(encoding="utf-8").splitlines():
-            if line and not line.startswith("#"):
+            if line and not line.startswith(("#", "-r")):
                 yield first_name(line)
 
 

@@ -4,13 +4,11 @@ The list holds public keys only: what is secret of a client is in its credential
 """
 
 import re
-import secrets
 import time
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
-from fedbus_schemas import signing
 from fedbus_schemas.credentials import Credentials
 from fedbus_schemas.ids import DeviceKey, ProjectId
 from pydantic import AwareDatetime, BaseModel, ConfigDict
@@ -57,9 +55,7 @@ def add(
         for name in names:
             _demand_name(name, [each.name for each in known if each.project == project])
             credentials = _make(layout, stack, name, project, host)
-            device = keys.user_of(credentials.device_seed)
-            now = datetime.fromtimestamp(time.time(), UTC)
-            known.append(ListedClient(name=name, project=project, device=device, added=now))
+            known.append(_entry(credentials))
             made.append(credentials)
         _store(layout, stack, known)
     return made
@@ -76,6 +72,17 @@ def remove(layout: Layout, stack: plan.Plan, name: str, project: str) -> ListedC
     return gone
 
 
+def enter(layout: Layout, credentials: Credentials) -> None:
+    """Note a client that may join; whoever writes the server's configuration has to write it anew."""
+    with locked(layout.run / LOCK):
+        _write_list(layout, [*listed(layout), _entry(credentials)])
+
+
+def members(layout: Layout) -> list[nats_config.Member]:
+    """Give the clients' users of the bus."""
+    return [nats_config.Member(each.project, each.device) for each in listed(layout)]
+
+
 def write_nats_config(layout: Layout, stack: plan.Plan) -> Path:
     """Write the file that nats-server is started with, or reads again at SIGHUP."""
     path = layout.config / "nats.conf"
@@ -83,8 +90,8 @@ def write_nats_config(layout: Layout, stack: plan.Plan) -> Path:
         host=stack.host, port=stack.ports["nats"], monitor_port=stack.ports["nats_monitor"]
     )
     services = {role: keys.user_of(keys.read(layout, f"{role}.nk")) for role in keys.ROLES}
-    members = [nats_config.Member(each.project, each.device) for each in listed(layout)]
-    write_private(path, nats_config.render(listeners, layout.store("nats"), services, members))
+    text = nats_config.render(listeners, layout.store("nats"), services, members(layout))
+    write_private(path, text)
     return path
 
 
@@ -96,15 +103,28 @@ def _make(
         name=name,
         servers=(f"nats://{host or stack.public_host}:{stack.ports['nats']}",),
         device_seed=keys.new_user_seed(),
-        payload_seed=signing.encode(secrets.token_bytes(keys.SECRET_BYTES)),
+        payload_seed=keys.new_secret(),
         trust=keys.trusted(layout),
     )
 
 
 def _store(layout: Layout, stack: plan.Plan, known: Sequence[ListedClient]) -> None:
+    _write_list(layout, known)
+    write_nats_config(layout, stack)
+
+
+def _write_list(layout: Layout, known: Sequence[ListedClient]) -> None:
     text = _ClientList(clients=tuple(known)).model_dump_json(indent=2)
     write_private(layout.client_list, text + "\n")
-    write_nats_config(layout, stack)
+
+
+def _entry(credentials: Credentials) -> ListedClient:
+    return ListedClient(
+        name=credentials.name,
+        project=credentials.project,
+        device=keys.user_of(credentials.device_seed),
+        added=datetime.fromtimestamp(time.time(), UTC),
+    )
 
 
 def _demand_name(name: str, known: Sequence[str]) -> None:

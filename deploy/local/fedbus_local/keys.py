@@ -20,7 +20,7 @@ def ensure(layout: Layout) -> None:
     """Make what is missing; a second call changes nothing."""
     for role in ROLES:
         _once(layout, f"{role}.nk", new_user_seed)
-    _once(layout, "signing.seed", lambda: signing.encode(secrets.token_bytes(SECRET_BYTES)))
+    _once(layout, "signing.seed", new_secret)
     _once(layout, "redis.password", lambda: secrets.token_urlsafe(SECRET_BYTES))
     _once(layout, "s3.access", lambda: secrets.token_hex(10))
     _once(layout, "s3.secret", lambda: secrets.token_urlsafe(SECRET_BYTES))
@@ -48,6 +48,11 @@ def signing_public(layout: Layout) -> str:
 def new_user_seed() -> str:
     """Make the seed of a NATS user."""
     return nkeys.user_seed(secrets.token_bytes(SECRET_BYTES))
+
+
+def new_secret() -> str:
+    """Make the secret half of a key that signs what is said."""
+    return signing.encode(secrets.token_bytes(SECRET_BYTES))
 
 
 def user_of(seed: str) -> str:

@@ -1,13 +1,14 @@
 """What a service holds to the outside: the ports, over real servers, connected and tried out."""
 
 import random
+import ssl
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from enum import Flag, auto
 
 import structlog
 
-from fedbus_runtime.errors import Away
+from fedbus_runtime.errors import Away, SettingsFault
 from fedbus_runtime.nats_bus import NatsBus
 from fedbus_runtime.nats_connection import NatsOptions
 from fedbus_runtime.pieced_blobs import PiecedBlobs
@@ -34,7 +35,7 @@ from fedbus_runtime.s3_blobs import S3Blobs
 from fedbus_runtime.s3_grants import S3Grants
 from fedbus_runtime.s3_probe import probe
 from fedbus_runtime.s3_signing import S3Place
-from fedbus_runtime.settings import S3Settings, ServiceSettings, read_secret
+from fedbus_runtime.settings import NatsSettings, S3Settings, ServiceSettings, read_secret
 from fedbus_runtime.system_clock import SystemClock
 
 RETRY_WAIT_FIRST_S = 0.2
@@ -95,7 +96,7 @@ async def connect(
     clock = SystemClock()
     nats, redis, s3 = settings.nats, settings.redis, settings.s3
     seed = read_secret(nats.seed_file) if nats.seed_file is not None else None
-    options = NatsOptions(urls=nats.urls, name=settings.instance, seed=seed)
+    options = NatsOptions(urls=nats.urls, name=settings.instance, seed=seed, tls=tls_of(nats))
     password = read_secret(redis.password_file) if redis.password_file is not None else None
     records = RedisConnection(redis.url, password)
     blobs = S3Blobs(place_of(s3, s3.endpoint), clock)
@@ -135,6 +136,20 @@ def place_of(settings: S3Settings, endpoint: str) -> S3Place:
         secret_key=secret,
         region=settings.region,
     )
+
+
+def tls_of(settings: NatsSettings) -> ssl.SSLContext | None:
+    """Say whom to trust as a server, TLS 1.3 only; None without `tls://`. Raises `SettingsFault`."""
+    if not any(url.lower().startswith("tls://") for url in settings.urls):
+        return None
+    try:
+        context = ssl.create_default_context(cafile=settings.ca_file)
+    except (OSError, ssl.SSLError) as error:
+        raise SettingsFault(
+            f"FEDBUS_NATS__CA_FILE: cannot read {settings.ca_file}: {error}"
+        ) from error
+    context.minimum_version = ssl.TLSVersion.TLSv1_3
+    return context
 
 
 async def _until_there(

@@ -15,6 +15,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import partial
+from ssl import SSLContext
 from typing import Self
 
 import nats.errors
@@ -81,6 +82,7 @@ class NatsOptions:
     name: str
     seed: str | None = None
     inbox_prefix: str = "_INBOX"
+    tls: SSLContext | None = None
 
 
 class NatsConnection:
@@ -252,6 +254,9 @@ class NatsConnection:
             reconnected_cb=self._note_back,
             closed_cb=self._note_closed,
             signature_cb=sign,
+            tls=self._options.tls,
+            # Else whoever sits between could talk us out of it: the offer of TLS is not encrypted.
+            tls_handshake_first=self._options.tls is not None,
         )
         await self._client.subscribe(f"{self._inbox}.*", cb=self._on_answer)
         self._up.set()

@@ -57,6 +57,10 @@ class NatsSettings(Section):
         default=None,
         description="File with this service's NATS user seed (SU…); unset = connect without signing in.",
     )
+    ca_file: Path | None = Field(
+        default=None,
+        description="File with the certificates (PEM) that vouch for servers at tls://; unset = the system's.",
+    )
     replicas: Annotated[int, Field(ge=1, le=5)] = Field(
         default=1, description="Copies the servers keep of each stream: 1, or 3 or 5 in a cluster."
     )

