@@ -32,7 +32,7 @@ from fedbus_schemas.events import EVENT_TYPES, Event
 from fedbus_schemas.inputs import ClientsChanged, DeadlineFired, TargetReached
 from fedbus_schemas.records import Backlog, ClientAttributes, RecordBatch, StoredRecords
 from fedbus_schemas.refusals import RefusalNote
-from fedbus_schemas.registry import ClientRecord, ModelRecord
+from fedbus_schemas.registry import ClientRecord, FederationRecord, ModelRecord, PackageRecord
 from fedbus_schemas.sessions import (
     ExtendSession,
     PauseSession,
@@ -248,6 +248,27 @@ CHANNELS = {
         "api",
         (ModelRecord,),
         "A model that somebody uploaded.",
+    ),
+    "package": Channel(
+        subjects.package_record(P, "{digest}"),
+        "api",
+        "api",
+        (PackageRecord,),
+        "A compute package that somebody uploaded.",
+    ),
+    "federation": Channel(
+        subjects.federation_record(P),
+        "api",
+        "api",
+        (FederationRecord,),
+        "What a project's federation runs now. Appended with compare-and-set.",
+    ),
+    "generation": Channel(
+        subjects.generation_record(P, "{generation}"),
+        "api",
+        "api",
+        (FederationRecord,),
+        "What a generation of the federation was set up with, once a session used it.",
     ),
 }
 

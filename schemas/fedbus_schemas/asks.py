@@ -99,9 +99,9 @@ class Synced(Message):
 
 
 class GrantRequest(Message):
-    """May I fetch this model, or upload this update?"""
+    """May I fetch this model (download) or the session's compute package, or upload this update?"""
 
-    purpose: Literal["download", "upload"]
+    purpose: Literal["download", "upload", "package"]
     session: SessionId
     round: RoundNumber
     attempt: AttemptNumber = 1

@@ -59,13 +59,17 @@ class FinishTimings(Message):
 
 
 class SessionStarted(Event):
-    """A session exists. Its settings never change afterwards, but for the number of rounds."""
+    """A session exists. Its settings never change afterwards, but for the number of rounds.
+
+    `package` pins the compute package of all its rounds; none = the clients bring their own functions.
+    """
 
     TYPE: ClassVar[str] = "session.started.v1"
     project: ProjectId
     session: SessionId
     settings: SessionSettings
     model: ModelRef
+    package: BlobRef | None = None
 
 
 class RoundOpened(Event):

@@ -8,6 +8,11 @@ def model(project: ProjectId, digest: Sha256) -> str:
     return f"{project}/models/{digest}"
 
 
+def package(project: ProjectId, digest: Sha256) -> str:
+    """A compute package's archive."""
+    return f"{project}/packages/{digest}"
+
+
 def update(project: ProjectId, client: ClientId, digest: Sha256) -> str:
     """A client's update, under the client's own prefix."""
     return f"{project}/updates/{client}/{digest}"

@@ -54,6 +54,8 @@ class RefusalCode(StrEnum):
     ALREADY_EXISTS = "already_exists"
     SESSION_ENDED = "session_ended"
     NOT_POSSIBLE_NOW = "not_possible_now"
+    FEDERATION_CONFIGURED = "federation_configured"
+    PACKAGE_NOT_CONFIGURED = "package_not_configured"
     INVALID = "invalid"
     FIELD_UNKNOWN = "field_unknown"
     OPERATOR_UNKNOWN = "operator_unknown"
@@ -93,13 +95,15 @@ MEANING: dict[RefusalCode, str] = {
     RefusalCode.ALREADY_EXISTS: "Something else exists under this id.",
     RefusalCode.SESSION_ENDED: "The session has ended; start a new one from its model.",
     RefusalCode.NOT_POSSIBLE_NOW: "Not possible in the present state; the detail names the state.",
+    RefusalCode.FEDERATION_CONFIGURED: "A session has used the active package, so it cannot be replaced; initialise the federation anew (`POST /v1/federation/initialise`) and start a new session.",
+    RefusalCode.PACKAGE_NOT_CONFIGURED: "Sessions run the active package or one of an earlier generation; activate this one, or initialise the federation with it.",
     RefusalCode.INVALID: "A field is missing or has an impossible value; the detail names it.",
     RefusalCode.FIELD_UNKNOWN: "The list has no such field; the detail names those it has.",
     RefusalCode.OPERATOR_UNKNOWN: "There is no such filter operator; the detail names those there are.",
     RefusalCode.CURSOR_INVALID: "Not a cursor of this list with these filters and this order; begin anew without it.",
     RefusalCode.NOT_SUPPORTED: "The api knows what is meant and does not do it yet; the detail says what to do instead.",
     RefusalCode.PRUNED: "It was there and was deleted by a retention rule; the detail names it.",
-    RefusalCode.BLOB_NOT_GRANTED: "The client may fetch only the models of its open tasks.",
+    RefusalCode.BLOB_NOT_GRANTED: "The client may fetch only the models and packages of its open tasks.",
     RefusalCode.UNAUTHORIZED: "A valid bearer token is needed; see `fedbus up` for where it lies.",
     RefusalCode.FAULT: "The service failed on this request; its log says why. Nothing was changed by it.",
 }

@@ -1,11 +1,11 @@
-"""Records outside the log that may be erased: who a pseudonym is, and models that were uploaded."""
+"""Records outside the log that may be erased: who a pseudonym is, uploaded models, compute packages."""
 
 from typing import Annotated
 
-from pydantic import AwareDatetime, StringConstraints
+from pydantic import AwareDatetime, Field, StringConstraints
 
-from fedbus_schemas.ids import ClientId, DeviceKey, PublicKey
-from fedbus_schemas.models import ModelRef
+from fedbus_schemas.ids import ClientId, DeviceKey, PublicKey, SessionId, Sha256
+from fedbus_schemas.models import BlobRef, ModelRef
 from fedbus_schemas.wire import Message
 
 
@@ -25,3 +25,31 @@ class ModelRecord(Message):
     model: ModelRef
     name: Annotated[str, StringConstraints(max_length=128)] = ""
     since: AwareDatetime
+
+
+class PackageRecord(Message):
+    """A compute package that somebody uploaded. `form` is the kind of archive that it is."""
+
+    package: BlobRef
+    name: Annotated[str, StringConstraints(max_length=128)] = ""
+    form: Annotated[str, StringConstraints(max_length=16)] = ""
+    since: AwareDatetime
+
+
+class FederationRecord(Message):
+    """What a project's federation runs: the active package, if any, and the seed model it was set up with.
+
+    `session` is the first session that used the package: from then on the federation is configured, and
+    the package is replaced only by the next generation.
+    """
+
+    generation: Annotated[int, Field(ge=1)] = 1
+    package: BlobRef | None = None
+    model: Sha256 | None = None
+    session: SessionId | None = None
+    since: AwareDatetime
+
+    @property
+    def is_configured(self) -> bool:
+        """Whether a session has used the active package."""
+        return self.package is not None and self.session is not None

@@ -14,7 +14,7 @@ from pydantic import (
 
 from fedbus_schemas.aggregators import Given, Parameters, parameters_of
 from fedbus_schemas.ids import SETTINGS_MAX, SessionId, SessionName, Settings
-from fedbus_schemas.models import ModelRef
+from fedbus_schemas.models import BlobRef, ModelRef
 from fedbus_schemas.wire import Message
 
 COHORT_SIZE_MAX = 2_000
@@ -145,12 +145,13 @@ class SessionSettings(Message):
 
 
 class StartSession(Message):
-    """Begin a session from a model that lies in the object store."""
+    """Begin a session from a model that lies in the object store. `package` is what its clients run, if any."""
 
     kind: Literal["start"] = "start"
     session: SessionId
     settings: SessionSettings
     model: ModelRef
+    package: BlobRef | None = None
 
 
 class PauseSession(Message):

@@ -154,6 +154,21 @@ def attributes_record(project: ProjectId, client: ClientId = "*") -> str:
     return f"fl.{project}.reg.attributes.{client}"
 
 
+def package_record(project: ProjectId, digest: str = "*") -> str:
+    """A stored compute package's registry record."""
+    return f"fl.{project}.reg.package.{digest}"
+
+
+def federation_record(project: ProjectId) -> str:
+    """What the project's federation runs now."""
+    return f"fl.{project}.reg.federation.current"
+
+
+def generation_record(project: ProjectId, number: int | str = "*") -> str:
+    """What one generation of the project's federation was set up with."""
+    return f"fl.{project}.reg.generation.{number}"
+
+
 def live_record(project: ProjectId = "*") -> str:
     """What REGISTRY republishes after a record is stored."""
     return f"fl.{project}.live.reg.>"

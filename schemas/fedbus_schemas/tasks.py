@@ -43,6 +43,7 @@ class TrainTask(Message):
     this round: a trainer that uses it can be repeated. `cohort` is how many clients are asked in this attempt.
     `local_packages` is false where the session asks that clients run no code of their own; nothing but the
     client's honesty keeps it.
+    `package` is the compute package that the session runs, if it pins one.
     """
 
     kind: Literal["train"] = "train"
@@ -58,6 +59,7 @@ class TrainTask(Message):
     session_name: SessionName | None = None
     cohort: Annotated[int, Field(ge=1)] | None = None
     local_packages: bool | None = None
+    package: BlobRef | None = None
 
 
 class ValidateTask(Message):
@@ -71,6 +73,7 @@ class ValidateTask(Message):
     session_name: SessionName | None = None
     cohort: Annotated[int, Field(ge=1)] | None = None
     local_packages: bool | None = None
+    package: BlobRef | None = None
 
 
 Task = Annotated[TrainTask | ValidateTask, Field(discriminator="kind")]

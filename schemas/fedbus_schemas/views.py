@@ -119,7 +119,8 @@ class ValidationReportView(Message):
 class SessionView(Message):
     """A session. `number` is the log entry that the view was made from.
 
-    `model` is the newest global model, `initial_model` the one it began with. `metrics` and
+    `model` is the newest global model, `initial_model` the one it began with, `package` the compute package
+    that it pins. `metrics` and
     `validation` are those of the last completed round. A waiting session looks again at `look_again`.
     One that is `stuck` needs an operator.
     """
@@ -136,6 +137,7 @@ class SessionView(Message):
     look_again: AwareDatetime | None = None
     model: Sha256
     initial_model: Sha256
+    package: Sha256 | None = None
     metrics: Metrics = {}
     validation: ValidationView = ValidationView()
     settings: SessionSettings
@@ -154,6 +156,10 @@ class NewSession(SessionSettings):
     )
     session: SessionId | None = Field(
         default=None, description="The session's id; none = one is made up."
+    )
+    package: Sha256 | None = Field(
+        default=None,
+        description="The compute package to pin; none = the active one, if there is one.",
     )
 
 
@@ -281,6 +287,64 @@ class ModelView(Message):
     session: SessionId | None = None
     round: RoundNumber | None = None
     created: AwareDatetime
+
+
+class PackageView(Message):
+    """A stored compute package. `form` is the kind of archive."""
+
+    digest: Sha256
+    size: Count
+    name: str = ""
+    form: str = ""
+    active: bool = False
+    created: AwareDatetime
+
+
+class GenerationView(Message):
+    """What one generation of a federation was set up with."""
+
+    number: Annotated[int, Field(ge=1)]
+    package: Sha256
+    model: Sha256 | None = None
+    since: AwareDatetime
+
+
+class FederationView(Message):
+    """What the federation runs. `configured`: the session named has used the package; it stays.
+
+    `generations` are those that sessions have used, newest first; their packages may be pinned again.
+    """
+
+    generation: Annotated[int, Field(ge=1)]
+    package: Sha256 | None = None
+    model: Sha256 | None = None
+    configured: bool = False
+    session: SessionId | None = None
+    since: AwareDatetime
+    generations: tuple[GenerationView, ...] = ()
+
+
+class ActivateRequest(Message):
+    """Which stored package becomes the active one."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    package: Sha256
+
+
+class InitialiseRequest(Message):
+    """A package and a seed model for a new generation."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    package: Sha256
+    model: Sha256
+
+
+class ChecksumView(Message):
+    """The SHA-256 of a stored file."""
+
+    sha256: Sha256
 
 
 class LineageView(Message):

@@ -8,7 +8,9 @@ from fedbus_api.routes import (
     audit,
     dead_letters,
     events,
+    federation,
     models,
+    packages,
     participants,
     rounds,
     sessions,
@@ -36,7 +38,18 @@ def create_app(api: Api) -> FastAPI:
     app.state.api = api
     problems.install(app)
     openapi.install(app)
-    for part in (aggregators, sessions, rounds, events, models, audit, participants, dead_letters):
+    for part in (
+        aggregators,
+        sessions,
+        rounds,
+        events,
+        models,
+        packages,
+        federation,
+        audit,
+        participants,
+        dead_letters,
+    ):
         app.include_router(part.router, dependencies=[Depends(authorize)])
     app.include_router(status.router)
     return app

@@ -13,11 +13,11 @@ from fedbus_schemas import keys, subjects
 from fedbus_schemas.codec import Unreadable, read
 from fedbus_schemas.ids import ProjectId, SessionId, Sha256
 from fedbus_schemas.models import ModelRef
-from fedbus_schemas.refusals import RefusalCode
 from fedbus_schemas.registry import ModelRecord
 from fedbus_schemas.streams import REGISTRY
 from fedbus_schemas.views import LineageView, ModelView
 
+from fedbus_api.bodies import receive
 from fedbus_api.problems import Problem
 from fedbus_api.projection import RoundDocument, SessionDocument
 from fedbus_api.reading import Reader, place_of
@@ -57,7 +57,8 @@ class Catalog:
     ) -> tuple[ModelView, ModelRef, bool]:
         """Take a model in; give it, and whether it is new. Raises `Problem` when it is not one."""
         async with self._receiving:
-            content = await self._receive(body)
+            setting = "FEDBUS_API__MODEL_BYTES_MAX"
+            content = await receive(body, self._bytes_max, "model", setting)
             ref = await asyncio.to_thread(_inspect, content)
             await self._blobs.put(keys.model(project, ref.digest), [content])
         record = ModelRecord(model=ref, name=name, since=self._clock.now())
@@ -111,17 +112,6 @@ class Catalog:
             found += [view for one in rounds if (view := _of_round(document, one)) is not None]
             digest = document.initial.digest
         return LineageView(items=tuple(found), complete=False)
-
-    async def _receive(self, body: AsyncIterable[bytes]) -> bytearray:
-        content = bytearray()
-        async for part in body:
-            content += part
-            if len(content) > self._bytes_max:
-                detail = (
-                    f"a model has {self._bytes_max} bytes at most (FEDBUS_API__MODEL_BYTES_MAX)"
-                )
-                raise Problem(RefusalCode.TOO_LARGE, detail)
-        return content
 
     async def _record(self, project: ProjectId, digest: Sha256) -> ModelRecord | None:
         message = await self._streams.last(REGISTRY, subjects.model_record(project, digest))

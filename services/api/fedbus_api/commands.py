@@ -226,9 +226,9 @@ def _check_numbers(settings: SessionSettings) -> None:
 
 def _same(document: SessionDocument, command: StartSession) -> SessionDocument:
     """Give a session that was begun by just this command. Raises `Problem` when by another."""
-    same = document.settings == command.settings
+    same = document.settings == command.settings and document.package == command.package
     if not same or document.initial.digest != command.model.digest:
-        detail = f"session {command.session} exists, with other settings or another model"
+        detail = f"session {command.session} exists, with other settings, model or package"
         raise Problem(RefusalCode.ALREADY_EXISTS, detail)
     return document
 

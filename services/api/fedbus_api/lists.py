@@ -6,6 +6,7 @@ from fedbus_schemas.views import (
     CombinerView,
     DeadLetterView,
     ModelView,
+    PackageView,
     RefusalView,
     RoundView,
     SessionView,
@@ -39,6 +40,9 @@ MODELS: Listing[ModelView] = Listing(
     ModelView,
     key=lambda one: f"{one.session or ''} {_number(one.round or 0)} {one.digest}",
     sort="-created",
+)
+PACKAGES: Listing[PackageView] = Listing(
+    "packages", PackageView, key=lambda one: one.digest, sort="-created"
 )
 CLIENTS: Listing[ClientRow] = Listing(
     "clients", ClientView, key=lambda one: one.client, sort="-since"

@@ -26,6 +26,8 @@ STATUS: dict[RefusalCode, int] = {
     RefusalCode.ALREADY_EXISTS: 409,
     RefusalCode.SESSION_ENDED: 409,
     RefusalCode.NOT_POSSIBLE_NOW: 409,
+    RefusalCode.FEDERATION_CONFIGURED: 409,
+    RefusalCode.PACKAGE_NOT_CONFIGURED: 409,
     RefusalCode.PRUNED: 410,
     RefusalCode.TOO_LARGE: 413,
     RefusalCode.RETRY_LATER: 503,

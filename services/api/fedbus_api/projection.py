@@ -122,6 +122,7 @@ class SessionDocument(Message):
     reason: str = ""
     completed: int = 0
     rounds_total: int
+    package: BlobRef | None = None
     look_again: AwareDatetime | None = None
     latest: RoundDocument | None = None
     metrics: Metrics = Field(default={})
@@ -186,6 +187,7 @@ def _begin(event: SessionStarted, head: str, sequence: int, stored: datetime) ->
         initial=event.model,
         model=event.model,
         rounds_total=event.settings.rounds,
+        package=event.package,
         created=stored,
         updated=stored,
     )

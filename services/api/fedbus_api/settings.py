@@ -27,6 +27,10 @@ class ApiSection(Section):
     model_bytes_max: Annotated[int, Field(ge=1)] = Field(
         default=2 * 1024**3, description="The largest model that may be uploaded, in bytes."
     )
+    package_bytes_max: Annotated[int, Field(ge=1)] = Field(
+        default=256 * 1024**2,
+        description="The largest compute package that may be uploaded, in bytes.",
+    )
     decision_wait: timedelta = Field(
         default=timedelta(seconds=10),
         description="How long a command's answer waits for the controllers' decision.",

@@ -51,6 +51,7 @@ def session_view(
         look_again=document.look_again,
         model=document.model.digest,
         initial_model=document.initial.digest,
+        package=document.package.digest if document.package else None,
         metrics=document.metrics,
         validation=validation,
         settings=document.settings,

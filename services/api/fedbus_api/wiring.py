@@ -19,6 +19,7 @@ from fedbus_api.commands import Commands
 from fedbus_api.dead_letters import DeadLetters
 from fedbus_api.lists import RoundRows
 from fedbus_api.live import Live
+from fedbus_api.packages import Packages
 from fedbus_api.people import People
 from fedbus_api.reading import Reader
 from fedbus_api.settings import ApiSection
@@ -39,6 +40,7 @@ class Api:
     rounds: RoundRows
     commands: Commands
     catalog: Catalog
+    packages: Packages
     people: People
     dead_letters: DeadLetters
     missing: Callable[[], dict[str, str]]
@@ -79,6 +81,7 @@ def wire(
             wait_s=wait_s,
         ),
         catalog=Catalog(ports.streams, ports.blobs, reader, ports.clock, settings.model_bytes_max),
+        packages=Packages(ports.streams, ports.blobs, ports.clock, settings.package_bytes_max),
         people=People(
             ports.streams,
             ports.presence,

@@ -42,11 +42,15 @@ class Granting:
         if refusal is not None:
             return Answer(refusal=refusal)
         if wanted.purpose == "download":
-            key = keys.model(project, wanted.blob.digest)
-            return Answer(grant=_grant(self._grants.download(key, self._clock.now(), LIFETIME_S)))
+            return self._download(keys.model(project, wanted.blob.digest))
+        if wanted.purpose == "package":
+            return self._download(keys.package(project, wanted.blob.digest))
         key = keys.update(project, sender.client, wanted.blob.digest)
         exists = await self._blobs.size(key) == wanted.blob.size
         return Answer(grant=_grant(self._upload(key, wanted.blob), exists=exists))
+
+    def _download(self, key: str) -> Answer:
+        return Answer(grant=_grant(self._grants.download(key, self._clock.now(), LIFETIME_S)))
 
     async def refuses(
         self, project: ProjectId, sender: ClientRecord, wanted: GrantRequest | PiecesRequest
@@ -57,7 +61,7 @@ class Granting:
             return _refuse_upload(state, sender, wanted) or _refuse_pieces(wanted)
         if wanted.purpose == "upload":
             return _refuse_upload(state, sender, wanted)
-        return _refuse_download(state, sender, wanted.blob)
+        return _refuse_download(state, sender, wanted)
 
     async def pieces(self, project: ProjectId, sender: ClientRecord, data: bytes) -> Answer:
         """Answer a request about an upload in pieces. Raises `Away` when a server is."""
@@ -95,10 +99,17 @@ def _grant(signed: SignedUrl, *, exists: bool = False) -> Grant:
     )
 
 
-def _refuse_download(state: Session | None, sender: ClientRecord, blob: BlobRef) -> Refusal | None:
-    named = {} if state is None else {one.digest: one.size for one in models(state)}
+def _refuse_download(
+    state: Session | None, sender: ClientRecord, wanted: GrantRequest
+) -> Refusal | None:
+    blob, named = wanted.blob, {}
+    if state is not None and wanted.purpose == "package":
+        named = {state.package.digest: state.package.size} if state.package else {}
+    elif state is not None:
+        named = {one.digest: one.size for one in models(state)}
     if state is None or named.get(blob.digest) != blob.size:
-        detail = f"model {blob.digest} of {blob.size} bytes is in none of your open tasks"
+        kind = "package" if wanted.purpose == "package" else "model"
+        detail = f"{kind} {blob.digest} of {blob.size} bytes is in none of your open tasks"
         return Refusal(code=RefusalCode.BLOB_NOT_GRANTED, detail=detail)
     groups = (state.round, state.outcome)
     if not any(group and member(group.cohort, sender.client) for group in groups):

@@ -63,7 +63,9 @@ class World:
         self.store = self.servers.blobs
         for stream in STREAMS:
             self.bus.prepare(stream)
-        self.settings = ApiSection(decision_wait=timedelta(seconds=0.3), model_bytes_max=4096)
+        self.settings = ApiSection(
+            decision_wait=timedelta(seconds=0.3), model_bytes_max=4096, package_bytes_max=4096
+        )
         self.token = token
         self.online = CLIENTS
         self._decided = 0

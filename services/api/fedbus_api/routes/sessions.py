@@ -70,10 +70,15 @@ async def start(
     if model is None:
         raise Problem(RefusalCode.NOT_FOUND, f"model {new.model}: upload it first")
     settings = SessionSettings.model_validate(
-        new.model_dump(exclude={"model", "session"}, by_alias=True)
+        new.model_dump(exclude={"model", "session", "package"}, by_alias=True)
     )
     session = new.session or _make_up_id(idempotency_key)
-    command = StartSession(session=session, settings=settings, model=model)
+    standing = await api.reader.session(project, session)
+    if standing is not None and new.package is None:  # sent again: what was active then counts
+        package = standing.package
+    else:
+        package = await api.packages.for_session(project, session, new.package)
+    command = StartSession(session=session, settings=settings, model=model, package=package)
     document, is_new = await api.commands.start(project, command, idempotency_key)
     response.status_code = 201 if is_new else 200
     response.headers["Location"] = f"/v1/sessions/{session}?project={project}"

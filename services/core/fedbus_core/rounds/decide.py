@@ -106,7 +106,11 @@ def _start(given: Input, facts: Facts) -> Decision:
     if not isinstance(given, StartSession):
         return _nothing(RefusalCode.SESSION_UNKNOWN, f"session {facts.session}")
     started = SessionStarted(
-        project=facts.project, session=facts.session, settings=given.settings, model=given.model
+        project=facts.project,
+        session=facts.session,
+        settings=given.settings,
+        model=given.model,
+        package=given.package,
     )
     opened = _open(given.settings, given.model, facts, 1, 1)
     return Decision((started, *opened))

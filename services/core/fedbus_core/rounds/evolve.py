@@ -31,6 +31,7 @@ def begin(event: SessionStarted) -> Session:
         settings=event.settings,
         model=event.model,
         rounds_total=event.settings.rounds,
+        package=event.package,
     )
 
 

@@ -71,6 +71,7 @@ def tasks(state: Session, client: ClientId, inline: Inline) -> tuple[Task, ...]:
                 session_name=state.settings.name or None,
                 cohort=len(opened.cohort),
                 local_packages=_local_packages(state),
+                package=state.package,
             )
         )
     made = outcome.model if outcome and member(outcome.cohort, client) else None
@@ -84,6 +85,7 @@ def tasks(state: Session, client: ClientId, inline: Inline) -> tuple[Task, ...]:
                 session_name=state.settings.name or None,
                 cohort=len(outcome.cohort),
                 local_packages=_local_packages(state),
+                package=state.package,
             )
         )
     return tuple(found)

@@ -155,6 +155,7 @@ class Session:
     settings: SessionSettings
     model: ModelRef
     rounds_total: int
+    package: BlobRef | None = None
     phase: SessionPhase = SessionPhase.RUNNING
     completed: int = 0
     round: Round | None = None
