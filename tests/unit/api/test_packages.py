@@ -8,13 +8,13 @@ import pytest
 ONE, TWO = b"\x1f\x8b" + b"one" * 9, b"PK\x03\x04" + b"two" * 9
 
 
-async def stored(client, content: bytes, **query) -> str:
+async def stored(client, content, **query):
     answer = await client.post("/v1/packages", content=content, params=query)
     assert answer.is_success, answer.text
     return answer.json()["digest"]
 
 
-async def seed(client, file: bytes) -> str:
+async def seed(client, file):
     return (await client.post("/v1/models", content=file)).json()["digest"]
 
 
