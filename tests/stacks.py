@@ -272,12 +272,20 @@ class Federation:
 
 @asynccontextmanager
 async def federation(
-    stack: LocalStack, clients: int, *, online: bool = True, **options: Json
+    stack: LocalStack,
+    clients: int,
+    *,
+    online: bool = True,
+    websocket: bool = False,
+    **options: Json,
 ) -> AsyncIterator[Federation]:
-    """Give a new project with so many clients; all of them are online unless `online` is false."""
+    """Give a new project with so many clients; all of them are online unless `online` is false.
+
+    `options` are the clients'. With `websocket` they reach NATS that way.
+    """
     project = f"p-{secrets.token_hex(4)}"
     names = [f"site-{number:03}" for number in range(1, clients + 1)]
-    made = await asyncio.to_thread(stack.make_credentials, names, project)
+    made = await asyncio.to_thread(stack.make_credentials, names, project, websocket=websocket)
     gate = Gate()
     failure: Exception | None = None
     async with (

@@ -18,6 +18,7 @@ from fedbus_schemas.asks import Answer
 from fedbus_schemas.refusals import Refusal, RefusalCode
 from nats.aio.client import Client as Nats
 from nats.aio.msg import Msg
+from nats.aio.transport import WebSocketTransport
 from nats.errors import Error as NatsError
 from nats.errors import MaxPayloadError
 from pydantic import ValidationError
@@ -150,22 +151,23 @@ class _Connection:
         # nats-py learns the public key only together with the `nkeys` package, which we do without.
         self._nats._public_nkey = self._device
         try:
-            await self._nats.connect(
-                servers=[server],
-                name=name,
-                signature_cb=self._sign_nonce,
-                tls=self._tls,
-                # Else whoever sits between could talk us out of it: the offer of TLS is not encrypted.
-                tls_handshake_first=server.lower().startswith("tls://"),
-                allow_reconnect=False,
-                max_reconnect_attempts=1,
-                reconnect_time_wait=0,
-                connect_timeout=self._options.connect_timeout_s,
-                ping_interval=PING_INTERVAL_S,
-                max_outstanding_pings=PINGS_OUTSTANDING_MAX,
-                error_cb=self._on_error,
-                closed_cb=self._on_closed,
-            )
+            async with asyncio.timeout(self._options.connect_timeout_s):
+                await self._nats.connect(
+                    servers=[server],
+                    name=name,
+                    signature_cb=self._sign_nonce,
+                    tls=self._tls,
+                    # Else whoever sits between could talk us out of it: the offer of TLS is not encrypted.
+                    tls_handshake_first=server.lower().startswith("tls://"),
+                    allow_reconnect=False,
+                    max_reconnect_attempts=1,
+                    reconnect_time_wait=0,
+                    connect_timeout=self._options.connect_timeout_s,
+                    ping_interval=PING_INTERVAL_S,
+                    max_outstanding_pings=PINGS_OUTSTANDING_MAX,
+                    error_cb=self._on_error,
+                    closed_cb=self._on_closed,
+                )
             await self._nats.subscribe(f"{self._inbox}.*", cb=self._on_answer)
         except (NatsError, OSError, TimeoutError, ValueError) as error:
             raise BusAway(f"{server}: {_why(error)}") from error
@@ -214,9 +216,17 @@ class _Connection:
         try:
             async with asyncio.timeout(self._options.connect_timeout_s):
                 await self._nats.close()
+                await self._close_http()
         except (NatsError, OSError, TimeoutError) as error:
             log.debug("closing the connection: %s", _why(error))
         self._lose()
+
+    async def _close_http(self) -> None:
+        """Close the HTTP session of a WebSocket that did not open: nats-py leaves it behind."""
+        transport = self._nats._transport
+        if isinstance(transport, WebSocketTransport) and transport:
+            transport.close()  # type: ignore[no-untyped-call]  # untyped there
+            await transport.wait_closed()  # type: ignore[no-untyped-call]  # untyped there
 
     async def _on_answer(self, message: Msg) -> None:
         number = message.subject.rsplit(".", 1)[-1]

@@ -2,12 +2,12 @@
 
 import asyncio
 import base64
+import gc
 import hashlib
 import json
 import logging
 import shutil
 import signal
-import socket
 import sys
 import threading
 from collections.abc import AsyncIterator
@@ -32,6 +32,7 @@ from fedbus import (
 )
 from fedbus._keys import Keys
 from fedbus._transport import Bus
+from fedbus_local import ports
 from fedbus_schemas import nkeys, signing, subjects
 from fedbus_schemas.asks import VERBS, Answer, Beat, Noted, Stored, Sync, Synced, Welcome
 from fedbus_schemas.credentials import Credentials
@@ -54,10 +55,8 @@ class Server:
     """One nats-server that knows one device and one service."""
 
     def __init__(self, folder: Path, device: str) -> None:
-        with socket.socket() as free, socket.socket() as free_too:
-            for each in (free, free_too):
-                each.bind(("127.0.0.1", 0))
-            self.port, self.websocket = free.getsockname()[1], free_too.getsockname()[1]
+        self.port = ports.choose(ports.LOOPBACK, set())
+        self.websocket = ports.choose(ports.LOOPBACK, {self.port})
         self.config = folder / "nats.conf"
         self.configure(device)
         self.process: asyncio.subprocess.Process | None = None
@@ -88,6 +87,10 @@ authorization {{ users: [
         self.process.kill()
         await self.process.wait()
         self.process = None
+
+    def url(self, scheme: str) -> str:
+        port = self.websocket if scheme == "ws" else self.port
+        return f"{scheme}://127.0.0.1:{port}"
 
     async def service(self) -> Nats:
         url = f"nats://service:service@127.0.0.1:{self.port}"
@@ -160,10 +163,7 @@ async def settled(service: Nats) -> None:
 async def test_mail_comes_and_questions_are_answered(
     server: Server, keys: Keys, scheme: str
 ) -> None:
-    if scheme == "ws":
-        pytest.importorskip("aiohttp", reason="the extra `websocket` is not installed")
-    port = server.websocket if scheme == "ws" else server.port
-    heard, line = Heard(), bus(server, keys, f"{scheme}://127.0.0.1:{port}")
+    heard, line = Heard(), bus(server, keys, server.url(scheme))
     async with asyncio.TaskGroup() as group, asyncio.timeout(WAIT_S):
         serving = group.create_task(line.serve(heard.mail.put_nowait, heard.attend))
         await heard.connections.get()
@@ -179,8 +179,11 @@ async def test_mail_comes_and_questions_are_answered(
         serving.cancel()
 
 
-async def test_a_killed_server_that_comes_back_is_found_again(server: Server, keys: Keys) -> None:
-    heard, line = Heard(), bus(server, keys)
+@pytest.mark.parametrize("scheme", ["nats", "ws"])
+async def test_a_killed_server_that_comes_back_is_found_again(
+    server: Server, keys: Keys, scheme: str
+) -> None:
+    heard, line = Heard(), bus(server, keys, server.url(scheme))
     async with asyncio.TaskGroup() as group, asyncio.timeout(WAIT_S):
         serving = group.create_task(line.serve(heard.mail.put_nowait, heard.attend))
         assert await heard.connections.get() == 1
@@ -199,6 +202,7 @@ async def test_a_killed_server_that_comes_back_is_found_again(server: Server, ke
         assert await heard.mail.get() == b"after"
         await service.close()
         serving.cancel()
+    gc.collect()  # an HTTP session that nobody closed complains now
 
 
 async def outcome(line: Bus) -> BaseException | None:

@@ -34,6 +34,12 @@ def add(
         str | None, typer.Option(help="The address by which the client's machine reaches this one.")
     ] = None,
     project: Project = clients.DEFAULT_PROJECT,
+    websocket: Annotated[
+        bool,
+        typer.Option(
+            "--websocket", help="The client reaches NATS by WebSocket, where only HTTP gets out."
+        ),
+    ] = False,
     directory: Directory = DEFAULT_DIRECTORY,
 ) -> None:
     """Make a client's keys, let it join, and write the file that it starts with: keep that file secret."""
@@ -41,7 +47,7 @@ def add(
     with reporting_errors():
         if file is not None and file.exists():
             raise LocalError(f"{file} exists; credentials are not overwritten")
-        [made] = stack.make_credentials([name], project, host)
+        [made] = stack.make_credentials([name], project, host, websocket=websocket)
         path = stack.write_credentials(made, file)
         console.print(f"{name} may join project {project}. Its credentials, for it alone: {path}")
         _warn(stack, host)

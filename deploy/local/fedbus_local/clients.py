@@ -46,15 +46,25 @@ def listed(layout: Layout) -> tuple[ListedClient, ...]:
 
 
 def add(
-    layout: Layout, stack: plan.Plan, names: Sequence[str], project: str, host: str | None
+    layout: Layout,
+    stack: plan.Plan,
+    names: Sequence[str],
+    project: str,
+    host: str | None,
+    *,
+    websocket: bool = False,
 ) -> list[Credentials]:
-    """Let clients join from now on; nats-server has to be told. Raises `LocalError` for a name in use."""
+    """Let clients join from now on; nats-server has to be told. Raises `LocalError` for a name in use.
+
+    `host` is how they reach this machine; with `websocket` they do so over HTTP.
+    """
+    server = _server(stack, host, websocket=websocket)
     made: list[Credentials] = []
     with locked(layout.run / LOCK):
         known = list(listed(layout))
         for name in names:
             _demand_name(name, [each.name for each in known if each.project == project])
-            credentials = _make(layout, stack, name, project, host)
+            credentials = _make(layout, name, project, server)
             known.append(_entry(credentials))
             made.append(credentials)
         _store(layout, stack, known)
@@ -87,7 +97,10 @@ def write_nats_config(layout: Layout, stack: plan.Plan) -> Path:
     """Write the file that nats-server is started with, or reads again at SIGHUP."""
     path = layout.config / "nats.conf"
     listeners = nats_config.Listeners(
-        host=stack.host, port=stack.ports["nats"], monitor_port=stack.ports["nats_monitor"]
+        host=stack.host,
+        port=stack.ports["nats"],
+        websocket_port=stack.ports["websocket"],
+        monitor_port=stack.ports["nats_monitor"],
     )
     services = {role: keys.user_of(keys.read(layout, f"{role}.nk")) for role in keys.ROLES}
     text = nats_config.render(listeners, layout.store("nats"), services, members(layout))
@@ -95,13 +108,16 @@ def write_nats_config(layout: Layout, stack: plan.Plan) -> Path:
     return path
 
 
-def _make(
-    layout: Layout, stack: plan.Plan, name: str, project: str, host: str | None
-) -> Credentials:
+def _server(stack: plan.Plan, host: str | None, *, websocket: bool) -> str:
+    scheme, port = ("ws", "websocket") if websocket else ("nats", "nats")
+    return f"{scheme}://{host or stack.public_host}:{stack.ports[port]}"
+
+
+def _make(layout: Layout, name: str, project: str, server: str) -> Credentials:
     return Credentials(
         project=project,
         name=name,
-        servers=(f"nats://{host or stack.public_host}:{stack.ports['nats']}",),
+        servers=(server,),
         device_seed=keys.new_user_seed(),
         payload_seed=keys.new_secret(),
         trust=keys.trusted(layout),

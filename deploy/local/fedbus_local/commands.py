@@ -37,6 +37,7 @@ def up(
     controllers: CountOption = None,
     combiners: CountOption = None,
     nats_port: PortOption = None,
+    websocket_port: PortOption = None,
     redis_port: PortOption = None,
     s3_port: PortOption = None,
     api_port: PortOption = None,
@@ -58,7 +59,13 @@ def up(
     output: As = Output.HUMAN,
 ) -> None:
     """Start the stack and return when all of it is healthy. What is not said stays as it was last time."""
-    given = {"nats": nats_port, "redis": redis_port, "s3": s3_port, "api": api_port}
+    given = {
+        "nats": nats_port,
+        "websocket": websocket_port,
+        "redis": redis_port,
+        "s3": s3_port,
+        "api": api_port,
+    }
     wishes = Wishes(
         host=host,
         public_host=public_host,

@@ -26,6 +26,7 @@ PINGS_LOST_MAX = 2
 """A process that hangs is cut off after 20 to 30 s. Until then it gets its share of the clients' requests, and
 each of those is lost; the server's own default is about five minutes.
 """
+HANDSHAKE_WITHIN = "5s"
 ANSWERS_MAX = 4
 ANSWER_WITHIN = "2m"
 
@@ -36,6 +37,7 @@ class Listeners:
 
     host: str
     port: int
+    websocket_port: int
     monitor_port: int
 
 
@@ -69,6 +71,11 @@ def render(
 # Written by fedbus; a change by hand is lost at the next start.
 server_name: "fedbus"
 listen: {_text(f"{listeners.host}:{listeners.port}")}
+websocket {{
+  listen: {_text(f"{listeners.host}:{listeners.websocket_port}")}
+  no_tls: true
+  handshake_timeout: "{HANDSHAKE_WITHIN}"
+}}
 http: "127.0.0.1:{listeners.monitor_port}"
 max_payload: {PAYLOAD_MAX}
 max_control_line: {CONTROL_LINE_MAX}

@@ -14,7 +14,7 @@ CONTROLLERS_DEFAULT = 2
 COMBINERS_DEFAULT = 2
 INSTANCES_MAX = 64
 
-PUBLIC_PORTS = {"nats": 4222, "s3": 8333, "api": 8080}
+PUBLIC_PORTS = {"nats": 4222, "websocket": 9222, "s3": 8333, "api": 8080}
 """Ports on the stack's host, with the usual numbers; the flag that sets one is `--<name>-port`."""
 PRIVATE_PORTS = {"redis": 6379}
 """Ports on the loopback that have a flag too."""

@@ -255,10 +255,18 @@ class LocalStack:
         return [self.write_credentials(each) for each in made]
 
     def make_credentials(
-        self, names: Sequence[str], project: str = clients.DEFAULT_PROJECT, host: str | None = None
+        self,
+        names: Sequence[str],
+        project: str = clients.DEFAULT_PROJECT,
+        host: str | None = None,
+        *,
+        websocket: bool = False,
     ) -> list[Credentials]:
-        """Let clients join, in a running stack at once, and give their credentials."""
-        made = clients.add(self.layout, self.plan, names, project, host)
+        """Let clients join, in a running stack at once, and give their credentials.
+
+        `host` is how they reach this machine; with `websocket` they do so over HTTP.
+        """
+        made = clients.add(self.layout, self.plan, names, project, host, websocket=websocket)
         self._reload()
         return made
 

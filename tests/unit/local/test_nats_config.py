@@ -10,7 +10,7 @@ from fedbus_schemas.streams import STREAMS
 
 DEVICE = "U" + "A" * 55
 OTHER = "U" + "B" * 55
-LISTENERS = Listeners(host="127.0.0.1", port=4222, monitor_port=8222)
+LISTENERS = Listeners(host="127.0.0.1", port=4222, websocket_port=9222, monitor_port=8222)
 
 
 def covers(pattern: str, subject: str) -> bool:
