@@ -1,0 +1,68 @@
+"""Scenes in which a client says something to a combiner that dies over it, and says it again."""
+
+import asyncio
+
+import nats.errors
+from fedbus_runtime.system_clock import SystemClock
+from fedbus_schemas.asks import Answer, Beat
+from fedbus_schemas.records import (
+    AttributesRecord,
+    Backlog,
+    RecordBatch,
+    TelemetryRecord,
+)
+
+from tests.chaos.crash_scenes import Stage
+from tests.rogue import Rogue
+from tests.stacks import Json, eventually
+
+ASK_AGAIN_S = 0.5
+ANSWER_WITHIN_S = 2.0
+OUTBOX = "crashcrashcrashc"
+
+
+async def ask_nonsense(stage: Stage) -> None:
+    """Send a report that nobody can read: it is noted."""
+    answer = await _say(stage, "report", b"{")
+    assert answer.refusal is not None
+
+
+async def tell_of_a_backlog(stage: Stage) -> None:
+    """Beat, and say what waits to be sent."""
+    backlog = Backlog(total=1, bytes=10, dropped=0)
+    answer = await _say(stage, "beat", Beat(backlog=backlog).to_bytes())
+    assert answer.noted is not None
+
+
+async def log_something(stage: Stage) -> None:
+    """Log an attribute and a line of telemetry: however often the batch comes, each is kept once."""
+    now = SystemClock().now()
+    number = int(now.timestamp() * 1000)
+    batch = RecordBatch(
+        stream=OUTBOX,
+        batch=number,
+        records=(
+            AttributesRecord(number=number, time=now, attributes={"batch": number}),
+            TelemetryRecord(number=number + 1, time=now, key="crash", payload=number),
+        ),
+    )
+    answer = await _say(stage, "records", batch.to_bytes())
+    assert answer.noted is not None
+
+
+async def _say(stage: Stage, verb: str, content: bytes) -> Answer:
+    """Ask in the third client's name until there is an answer."""
+    await stage.arm()
+    rogue = await Rogue.connect(stage.fed.sites[2].credentials)
+
+    async def look() -> Json:
+        try:
+            return await asyncio.wait_for(rogue.ask(verb, content), ANSWER_WITHIN_S)
+        except (TimeoutError, nats.errors.Error):
+            await asyncio.sleep(ASK_AGAIN_S)
+            return None
+
+    answer: Answer = await eventually(look, "an answer")
+    await stage.doomed()
+    await rogue.nats.close()
+    return answer

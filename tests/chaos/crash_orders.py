@@ -1,0 +1,51 @@
+"""Scenes at the api: somebody asks for something, the api dies over it, and they ask again."""
+
+import asyncio
+import secrets
+
+import httpx
+import numpy as np
+from fedbus_core.aggregation.tensorfile import write
+
+from tests.chaos.crash_scenes import HURT_IN, Stage
+
+
+async def upload_model(stage: Stage) -> None:
+    """Upload a model that was never there; asked again, the api has it once."""
+    model = write({"w": np.random.default_rng().normal(size=8).astype(np.float32)})
+    await stage.arm()
+    uploaded = await stage.fed.ask("POST", "/v1/models", content=model)
+    await stage.doomed()
+    again = await stage.fed.ask("POST", "/v1/models", content=model)
+    assert again["digest"] == uploaded["digest"]
+
+
+async def pause_and_resume(stage: Stage) -> None:
+    """Give orders under keys, so that the second asking is the same order."""
+    await stage.arm()
+    for verb in ("pause", "resume"):
+        await stage.fed.ask(
+            "POST",
+            f"/v1/sessions/{stage.session}/{verb}",
+            headers={"Idempotency-Key": secrets.token_hex(8)},
+        )
+    await stage.doomed()
+
+
+async def look_on(stage: Stage) -> None:
+    """Ask again and again how the session stands while its rounds end."""
+    await stage.arm()
+    async with asyncio.TaskGroup() as tasks:
+        watching = tasks.create_task(_watch(stage))
+        stage.fed.gate.open()
+        stage.fed.gate.close(stage.fed.names[2:], HURT_IN + 1)
+        await stage.doomed()
+        watching.cancel()
+
+
+async def _watch(stage: Stage) -> None:
+    while True:
+        try:
+            await stage.fed.http.get(f"/v1/sessions/{stage.session}")
+        except httpx.TransportError:
+            await asyncio.sleep(0.1)
