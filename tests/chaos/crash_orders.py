@@ -8,6 +8,7 @@ import numpy as np
 from fedbus_core.aggregation.tensorfile import write
 
 from tests.chaos.crash_scenes import HURT_IN, Stage
+from tests.trainers import TINY
 
 
 async def upload_model(stage: Stage) -> None:
@@ -30,6 +31,23 @@ async def pause_and_resume(stage: Stage) -> None:
             headers={"Idempotency-Key": secrets.token_hex(8)},
         )
     await stage.doomed()
+
+
+async def use_a_package(stage: Stage) -> None:
+    """In a project of its own, upload a package, activate it and start a session that pins it."""
+    fed, project = stage.fed, {"project": f"{stage.fed.project}-{secrets.token_hex(4)}"}
+    archive = b"\x1f\x8b" + secrets.token_bytes(16)
+    await stage.arm()
+    package = (await fed.ask("POST", "/v1/packages", content=archive, params=project))["digest"]
+    await fed.ask("PUT", "/v1/packages/active", json={"package": package}, params=project)
+    model = (await fed.ask("POST", "/v1/models", content=write(TINY), params=project))["digest"]
+    body = {"session": "pinned", "model": model, "minimum": 1}
+    started = await fed.ask("POST", "/v1/sessions", json=body, params=project)
+    await stage.doomed()
+    assert started["package"] == package
+    federation = await fed.ask("GET", "/v1/federation", params=project)
+    assert (federation["generation"], federation["session"]) == (1, "pinned"), federation
+    await fed.ask("POST", "/v1/sessions/pinned/stop", params=project)
 
 
 async def look_on(stage: Stage) -> None:

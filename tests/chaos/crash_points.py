@@ -41,6 +41,7 @@ STORE = Run(model="large")
 BATCHES = Run(scenes.hold_the_next_round, batch_size=2)
 LOOK = Run(orders.look_on)
 MODEL = Run(orders.upload_model)
+PACKAGE = Run(orders.use_a_package)
 
 RUNS: Mapping[str, Run] = {
     "controller.main.body.prepare": PLAIN,
@@ -109,6 +110,10 @@ RUNS: Mapping[str, Run] = {
     "api.dead_letters.retry.append": Run(letters.retry_work),
     "api.dead_letters.drop.append": Run(letters.drop_work),
     "api.dead_letters.drop.delete": Run(letters.drop_work),
+    "api.packages.upload.put": PACKAGE,
+    "api.packages.upload.append": PACKAGE,
+    "api.packages._append.append": PACKAGE,
+    "api.packages.for_session.append": PACKAGE,
     "api.reading._keep.put": LOOK,
 }
 

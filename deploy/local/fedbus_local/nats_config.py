@@ -37,7 +37,7 @@ class Listeners:
 
     host: str
     port: int
-    websocket_port: int
+    websocket_port: int | None = None
     monitor_port: int
 
 
@@ -71,12 +71,7 @@ def render(
 # Written by fedbus; a change by hand is lost at the next start.
 server_name: "fedbus"
 listen: {_text(f"{listeners.host}:{listeners.port}")}
-websocket {{
-  listen: {_text(f"{listeners.host}:{listeners.websocket_port}")}
-  no_tls: true
-  handshake_timeout: "{HANDSHAKE_WITHIN}"
-}}
-http: "127.0.0.1:{listeners.monitor_port}"
+{_websocket(listeners)}http: "127.0.0.1:{listeners.monitor_port}"
 max_payload: {PAYLOAD_MAX}
 max_control_line: {CONTROL_LINE_MAX}
 ping_interval: "{PING_INTERVAL}"
@@ -128,6 +123,18 @@ def _tls(tls: Tls | None) -> str:
         return ""
     files = f"cert_file: {_text(tls.certificate)}, key_file: {_text(tls.key)}"
     return f'tls: {{ {files}, min_version: "1.3", handshake_first: true }}\n'
+
+
+def _websocket(listeners: Listeners) -> str:
+    if listeners.websocket_port is None:
+        return ""
+    return f"""\
+websocket {{
+  listen: {_text(f"{listeners.host}:{listeners.websocket_port}")}
+  no_tls: true
+  handshake_timeout: "{HANDSHAKE_WITHIN}"
+}}
+"""
 
 
 def _user(key: str, may: Permissions) -> str:
