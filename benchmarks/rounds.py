@@ -6,6 +6,7 @@ same cores, and do no training: each gives the model back with its own small ste
 """
 
 import argparse
+import os
 import statistics
 import subprocess
 import sys
@@ -49,6 +50,7 @@ class Outcome:
     seconds: list[float] = field(default_factory=list)
     parts: dict[str, float] = field(default_factory=dict)
     memory: dict[str, float] = field(default_factory=dict)
+    cpu: dict[str, float] = field(default_factory=dict)
     written: float = 0.0
     workers: list[str] = field(default_factory=list)
 
@@ -76,7 +78,10 @@ def measure(case: Case) -> Outcome:
         with stack, fleet(stack, case.clients) as processes:
             outcome = Outcome(case)
             before = disk_bytes(stack.layout.store("s3"))
+            busy_before = cpu_by_role(stack, processes)
             run(stack, case, outcome)
+            for role, seconds in cpu_by_role(stack, processes).items():
+                outcome.cpu[role] = (seconds - busy_before[role]) / (case.rounds + 1)
             model_bytes = case.kilobytes * 1024 * (case.clients + 1) * (case.rounds + 1)
             after = disk_bytes(stack.layout.store("s3"))
             outcome.written = (after - before) / model_bytes
@@ -138,6 +143,8 @@ def report(outcome: Outcome) -> None:
         print(f"  {part:<12} {seconds:8.3f} s after the opening")
     peaks = ", ".join(f"{name} {megabytes:.0f}" for name, megabytes in outcome.memory.items())
     print(f"  peak memory  {peaks} MB")
+    busy = ", ".join(f"{name} {seconds:.3f}" for name, seconds in outcome.cpu.items())
+    print(f"  processor    {busy}, all {sum(outcome.cpu.values()):.3f} s a round")
     print(f"  stored       {outcome.written:.2f} bytes a byte of models and updates")
     print(f"  workers      {', '.join(outcome.workers)}", flush=True)
 
@@ -159,6 +166,23 @@ def fleet(stack: LocalStack, clients: int) -> Iterator[list[subprocess.Popen[byt
             process.terminate()
         for process in processes:
             process.wait(timeout=60)
+
+
+def cpu_by_role(stack: LocalStack, clients: list[subprocess.Popen[bytes]]) -> dict[str, float]:
+    """Give the processor seconds that each kind of process used so far; each server is a kind."""
+    used: dict[str, float] = {}
+    for each in stack.status().processes:
+        if each.pid is not None:
+            role = each.name if each.role == "server" else each.role
+            used[role] = used.get(role, 0.0) + cpu_seconds(each.pid)
+    used["clients"] = sum(cpu_seconds(one.pid) for one in clients)
+    return used
+
+
+def cpu_seconds(pid: int) -> float:
+    """Give the processor seconds, user and system, that a process used so far."""
+    fields = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def peak_megabytes(pid: int) -> float:

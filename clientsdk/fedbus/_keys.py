@@ -17,13 +17,16 @@ class Keys:
     def __init__(self, credentials: Credentials) -> None:
         try:
             payload_seed = signing.decode(credentials.payload_seed)
-            self._device = eddsa.import_private_key(nkeys.raw_seed(credentials.device_seed))
-            self._payload = eddsa.import_private_key(payload_seed)
+            device = eddsa.import_private_key(nkeys.raw_seed(credentials.device_seed))
+            payload = eddsa.import_private_key(payload_seed)
         except ValueError as error:
             raise BadCredentials("a key in the credentials is not an Ed25519 key") from error
-        self.device = nkeys.user_public(self._device.public_key().export_key(format="raw"))
-        self.public = signing.encode(self._payload.public_key().export_key(format="raw"))
-        self._trusted = {key: _public(key) for key in credentials.trust}
+        self.device = nkeys.user_public(device.public_key().export_key(format="raw"))
+        self.public = signing.encode(payload.public_key().export_key(format="raw"))
+        # Made once: each works out its public point again, which costs as much as signing.
+        self._device = eddsa.new(device, "rfc8032")
+        self._payload = eddsa.new(payload, "rfc8032")
+        self._trusted = {key: eddsa.new(_public(key), "rfc8032") for key in credentials.trust}
 
     def sign_nonce(self, nonce: str) -> bytes:
         """Answer the bus's challenge with the device key."""
@@ -39,16 +42,14 @@ class Keys:
         if key is None:
             return False
         try:
-            eddsa.new(key, "rfc8032").verify(
-                signing.message(signing.MAIL, signed.mail), signing.decode(signed.signature)
-            )
+            key.verify(signing.message(signing.MAIL, signed.mail), signing.decode(signed.signature))
         except ValueError:
             return False
         return True
 
 
-def _sign(key: ECC.EccKey, content: bytes) -> bytes:
-    signature: bytes = eddsa.new(key, "rfc8032").sign(content)
+def _sign(key: eddsa.EdDSASigScheme, content: bytes) -> bytes:
+    signature: bytes = key.sign(content)
     return signature
 
 

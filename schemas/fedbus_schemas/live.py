@@ -10,7 +10,8 @@ class LiveRound:
     """Where a session stands. `number` is the log entry it was made from: a higher one is newer.
 
     `phase` is the round's while one is open (collecting, closing), else the session's. `target` is how
-    many stored updates close the round; 0 when none is open.
+    many stored updates close the round; 0 when none is open. `batch_size`: how many make a fold item;
+    0 when the finish folds them all.
     """
 
     project: ProjectId

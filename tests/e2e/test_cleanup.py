@@ -24,7 +24,7 @@ def redis_keys(fed: Federation) -> set[str]:
 async def test_partials_and_counts_go_with_their_round(stack: LocalStack) -> None:
     async with federation(stack, CLIENTS) as fed, store_of(stack) as store:
         fed.gate.close(fed.names[-1:], 1)
-        session = await fed.start(TINY, rounds=2, batch_size=BATCH)
+        session = await fed.start(TINY, rounds=2, batch_size=BATCH, inline_bytes_max=0)
         place = keys.partials(fed.project, session)
 
         async def some() -> bool:
@@ -40,7 +40,7 @@ async def test_partials_and_counts_go_with_their_round(stack: LocalStack) -> Non
         await eventually(none, "nothing is left of the rounds")
         # A session that is stopped in mid-round leaves no more.
         fed.gate.close(fed.names[-1:], 1)
-        session = await fed.start(TINY, rounds=2, batch_size=BATCH)
+        session = await fed.start(TINY, rounds=2, batch_size=BATCH, inline_bytes_max=0)
         place = keys.partials(fed.project, session)
         await eventually(some, "there are partial sums")
         await fed.order(session, "stop")

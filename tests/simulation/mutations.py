@@ -302,9 +302,9 @@ def _set_ignored(original: Any) -> Any:
 def _partials_overlap(original: Any) -> Any:
     """The finish merges every partial, also those that hold the same clients."""
 
-    async def take(self: Any, round_: Any, partials: Any) -> None:
+    async def take(self: Any, round_: Any, total: Any, partials: Any) -> None:
         for partial in partials:
-            if await self._merge(round_, partial):
+            if await self._merge(round_, total, partial):
                 round_.counted.update(partial.clients)
                 round_.refused.update((one.client, one) for one in partial.refused)
 
@@ -327,11 +327,11 @@ def _partials_of_any_round(original: Any) -> Any:
 def _merged_from_anywhere(original: Any) -> Any:
     """The finish takes a partial's bytes wherever in the session they lie."""
 
-    async def merge(self: Any, round_: Any, partial: Any) -> bool:
+    async def merge(self: Any, round_: Any, total: Any, partial: Any) -> bool:
         prefix = f"{round_.key.project}/partials/{round_.key.session}/"
         for key in await self._blobs.list(prefix):
             if key.endswith(partial.blob.digest):
-                round_.total.merge(await self._blobs.get(key, partial.blob.size))
+                total.merge(await self._blobs.get(key, partial.blob.size))
                 return True
         return False
 
@@ -380,7 +380,7 @@ def _incremented(original: Any) -> Any:
 def _finish_once(original: Any) -> Any:
     """A blob is announced before it is stored: the result goes out, the put is left for later."""
 
-    async def result(self: Any, round_: Any, folded: Any, started: float) -> Any:
+    async def result(self: Any, round_: Any, folded: Any, started: float, new: Any) -> Any:
         puts: list[Any] = []
 
         class Later:
@@ -395,7 +395,7 @@ def _finish_once(original: Any) -> Any:
 
         blobs, self._blobs = self._blobs, Later(self._blobs)
         try:
-            made = await original(self, round_, folded, started)
+            made = await original(self, round_, folded, started, new)
         finally:
             self._blobs = blobs
         from tests.simulation.loop import running

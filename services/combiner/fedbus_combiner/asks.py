@@ -1,11 +1,15 @@
-"""Everything a client can ask, as a table: verb to handler. The server attests who asks.
+"""Everything a client can ask, as a table: verb to message and handler. The server attests who asks.
 
-An `Away` server gives the answer "retry later" with nothing lost: the client sends the same again.
+What came is read here, once, and a handler gets the message. An
+`Away` server gives the answer "retry later" with nothing lost: the client sends the same again.
 """
 
 import base64
 import secrets
 from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Any, Generic, TypeVar
 
 import structlog
 from fedbus_runtime.errors import Away
@@ -13,16 +17,27 @@ from fedbus_runtime.ports import Clock, Presence, Request, Streams
 from fedbus_runtime.registry import ClientRegistry
 from fedbus_runtime.signing_keys import verify
 from fedbus_schemas import signing, subjects
-from fedbus_schemas.asks import Answer, Beat, Hello, Noted, Welcome
+from fedbus_schemas.asks import (
+    Answer,
+    Beat,
+    GrantRequest,
+    Hello,
+    Noted,
+    PiecesRequest,
+    Sync,
+    TransferDone,
+    Welcome,
+)
 from fedbus_schemas.codec import Unreadable, read
 from fedbus_schemas.ids import DeviceKey, ProjectId
 from fedbus_schemas.refusals import RefusalCode
 from fedbus_schemas.registry import ClientRecord
 from fedbus_schemas.updates import ValidationReport
+from fedbus_schemas.wire import Message
 
 from fedbus_combiner.declines import Declines
 from fedbus_combiner.grants import Granting
-from fedbus_combiner.ingest import Ingest
+from fedbus_combiner.ingest import Ingest, read_submission
 from fedbus_combiner.notes import Notes
 from fedbus_combiner.records import Records
 from fedbus_combiner.signal import Signal
@@ -33,7 +48,31 @@ BEAT_S = 10.0
 """How often a client says that it is there."""
 
 _log = structlog.get_logger(__name__)
-Handler = Callable[[ProjectId, ClientRecord, bytes], Awaitable[Answer]]
+
+T = TypeVar("T")
+M = TypeVar("M", bound=Message)
+
+
+@dataclass(frozen=True, slots=True)
+class Verb(Generic[T]):
+    """How a verb's message is read (raises `Unreadable`), and who answers it (raises `Away`)."""
+
+    read: Callable[[bytes], T]
+    handle: Callable[[ProjectId, ClientRecord, T], Awaitable[Answer]]
+
+    async def answer(self, project: ProjectId, sender: ClientRecord, data: bytes) -> Answer:
+        """Read, and answer."""
+        try:
+            message = self.read(data)
+        except Unreadable as error:
+            return Answer.refused(RefusalCode.UNREADABLE, str(error))
+        return await self.handle(project, sender, message)
+
+
+def _verb(
+    kind: type[M], handle: Callable[[ProjectId, ClientRecord, M], Awaitable[Answer]]
+) -> Verb[M]:
+    return Verb(partial(read, kind), handle)
 
 
 class Asks:
@@ -56,16 +95,18 @@ class Asks:
         self._notes = notes
         self._arrivals = arrivals
         ingest, granting, syncing, places, self._records = handlers
-        self._verbs: dict[str, Handler] = {
-            "beat": self._on_beat,
-            "sync": syncing.sync,
-            "grant": places.for_grants(granting.grant, granting.refuses),
-            "pieces": places.for_grants(granting.pieces, granting.refuses),
-            "submit": places.for_submissions(ingest.submit),
-            "done": places.done,
-            "decline": Declines(ingest, notes).decline,
-            "report": self._on_report,
-            "records": self._records.take,
+        granted = places.for_grants(granting.grant, granting.refuses)
+        pieced = places.for_grants(granting.pieces, granting.refuses)
+        self._verbs: dict[str, Verb[Any]] = {
+            "beat": _verb(Beat, self._on_beat),
+            "sync": _verb(Sync, syncing.sync),
+            "grant": _verb(GrantRequest, granted),
+            "pieces": _verb(PiecesRequest, pieced),
+            "submit": Verb(read_submission, places.for_submissions(ingest.submit)),
+            "done": _verb(TransferDone, places.done),
+            "decline": Verb(bytes, Declines(ingest, notes).decline),  # noted as it came
+            "report": _verb(ValidationReport, self._on_report),
+            "records": Verb(bytes, self._records.take),  # weighed before it is read
         }
 
     async def on_ask(self, request: Request) -> bytes:
@@ -88,13 +129,13 @@ class Asks:
     ) -> Answer:
         if verb == "hello":
             return await self._on_hello(project, device, data)
-        handler = self._verbs.get(verb)
-        if handler is None:
+        known = self._verbs.get(verb)
+        if known is None:
             return Answer.refused(RefusalCode.UNREADABLE, "no such verb")
         sender = await self._registry.by_device(project, device)
         if sender is None:
             return Answer.refused(RefusalCode.CLIENT_UNKNOWN, "say hello first")
-        return await handler(project, sender, data)
+        return await known.answer(project, sender, data)
 
     async def _on_hello(self, project: ProjectId, device: DeviceKey, data: bytes) -> Answer:
         try:
@@ -119,20 +160,14 @@ class Asks:
         self._arrivals.fire(project)
         return Answer(welcome=Welcome(client=record.client, beat_s=BEAT_S))
 
-    async def _on_beat(self, project: ProjectId, sender: ClientRecord, data: bytes) -> Answer:
-        try:
-            beat = read(Beat, data)
-        except Unreadable as error:
-            return Answer.refused(RefusalCode.UNREADABLE, str(error))
+    async def _on_beat(self, project: ProjectId, sender: ClientRecord, beat: Beat) -> Answer:
         await self._presence.seen(project, [sender.client], self._clock.now())
         await self._records.beat(project, sender, beat)
         return Answer(noted=Noted())
 
-    async def _on_report(self, project: ProjectId, sender: ClientRecord, data: bytes) -> Answer:
-        try:
-            report = read(ValidationReport, data)
-        except Unreadable as error:
-            return Answer.refused(RefusalCode.UNREADABLE, str(error))
+    async def _on_report(
+        self, project: ProjectId, sender: ClientRecord, report: ValidationReport
+    ) -> Answer:
         subject = subjects.validation(project, sender.client, report.session, report.round)
         await self._streams.append(subject, report.to_bytes())
         return Answer(noted=Noted())

@@ -7,7 +7,7 @@ from fedbus_schemas.refusals import Refusal, RefusalCode
 from fedbus_schemas.registry import ClientRecord
 from fedbus_schemas.updates import Manifest
 
-from fedbus_combiner.ingest import Ingest
+from fedbus_combiner.ingest import Ingest, Submitted
 from fedbus_combiner.notes import Notes
 
 
@@ -25,8 +25,10 @@ class Declines:
         """
         try:
             declined = read(Decline, data)
+            submitted: Submitted | None = None
             if declined.submission is not None:
                 manifest = read(Manifest, declined.submission.manifest)
+                submitted = Submitted(declined.submission, manifest)
                 if manifest.declined != declined.rule or declined.submission.inline is not None:
                     detail = "submission: its manifest does not decline by this rule"
                     return Answer.refused(RefusalCode.UNREADABLE, detail)
@@ -36,6 +38,6 @@ class Declines:
         said = f"{detail}: {declined.detail}" if declined.detail else detail
         reason = Refusal(code=RefusalCode.DECLINED, detail=said)
         self._notes.refused(project, sender.device, "decline", data, reason)
-        if declined.submission is None:
+        if submitted is None:
             return Answer(noted=Noted())
-        return await self._ingest.submit(project, sender, declined.submission.to_bytes())
+        return await self._ingest.submit(project, sender, submitted)

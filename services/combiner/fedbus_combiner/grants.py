@@ -12,7 +12,6 @@ from fedbus_runtime.pieced_blobs import from_start, read_pieces
 from fedbus_runtime.ports import Blobs, Clock, Grants, SignedUrl
 from fedbus_schemas import keys
 from fedbus_schemas.asks import Answer, Grant, GrantRequest, PiecesGrant, PiecesRequest
-from fedbus_schemas.codec import Unreadable, read
 from fedbus_schemas.ids import ProjectId
 from fedbus_schemas.models import BlobRef
 from fedbus_schemas.pieces import Piece, piece_bytes_max, piece_bytes_min
@@ -32,15 +31,8 @@ class Granting:
         self._grants = grants
         self._clock = clock
 
-    async def grant(self, project: ProjectId, sender: ClientRecord, data: bytes) -> Answer:
-        """Answer a grant request. Raises `Away` when a server is."""
-        try:
-            wanted = read(GrantRequest, data)
-        except Unreadable as error:
-            return Answer.refused(RefusalCode.UNREADABLE, str(error))
-        refusal = await self.refuses(project, sender, wanted)
-        if refusal is not None:
-            return Answer(refusal=refusal)
+    async def grant(self, project: ProjectId, sender: ClientRecord, wanted: GrantRequest) -> Answer:
+        """Answer a grant request that nothing is against. Raises `Away` when a server is."""
         if wanted.purpose == "download":
             return self._download(keys.model(project, wanted.blob.digest))
         if wanted.purpose == "package":
@@ -63,15 +55,10 @@ class Granting:
             return _refuse_upload(state, sender, wanted)
         return _refuse_download(state, sender, wanted)
 
-    async def pieces(self, project: ProjectId, sender: ClientRecord, data: bytes) -> Answer:
-        """Answer a request about an upload in pieces. Raises `Away` when a server is."""
-        try:
-            wanted = read(PiecesRequest, data)
-        except Unreadable as error:
-            return Answer.refused(RefusalCode.UNREADABLE, str(error))
-        refusal = await self.refuses(project, sender, wanted)
-        if refusal is not None:
-            return Answer(refusal=refusal)
+    async def pieces(
+        self, project: ProjectId, sender: ClientRecord, wanted: PiecesRequest
+    ) -> Answer:
+        """Answer a request about an upload in pieces that nothing is against. Raises `Away`."""
         prefix = keys.pieces(project, sender.client, wanted.blob.digest)
         size = wanted.blob.size
         if not wanted.pieces:

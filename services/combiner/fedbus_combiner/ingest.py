@@ -5,6 +5,7 @@ The answer `stored` promises: kept, counted at most once. Whether it is counted,
 
 import base64
 import binascii
+from dataclasses import dataclass
 
 from fedbus_core.rounds.admission import admit
 from fedbus_core.rounds.state import Session
@@ -14,7 +15,7 @@ from fedbus_runtime.ports import Streams
 from fedbus_runtime.signing_keys import verify
 from fedbus_schemas import signing, subjects
 from fedbus_schemas.asks import Answer, Stored
-from fedbus_schemas.codec import Unreadable, digest, read
+from fedbus_schemas.codec import digest, read
 from fedbus_schemas.ids import ProjectId
 from fedbus_schemas.refusals import Refusal, RefusalCode
 from fedbus_schemas.registry import ClientRecord
@@ -22,6 +23,20 @@ from fedbus_schemas.streams import UPDATES
 from fedbus_schemas.updates import Manifest, StoredUpdate, Submission
 
 from fedbus_combiner.live_rounds import LiveRounds
+
+
+@dataclass(frozen=True, slots=True)
+class Submitted:
+    """A submission, and what its manifest says."""
+
+    submission: Submission
+    manifest: Manifest
+
+
+def read_submission(data: bytes) -> Submitted:
+    """Read a submission with its manifest. Raises `Unreadable`."""
+    submission = read(Submission, data)
+    return Submitted(submission, read(Manifest, submission.manifest))
 
 
 class Ingest:
@@ -32,13 +47,9 @@ class Ingest:
         self._rounds = rounds
         self._log = log
 
-    async def submit(self, project: ProjectId, sender: ClientRecord, data: bytes) -> Answer:
+    async def submit(self, project: ProjectId, sender: ClientRecord, given: Submitted) -> Answer:
         """Store a submission of an attested sender, or say why not. Raises `Away` when a server is."""
-        try:
-            submission = read(Submission, data)
-            manifest = read(Manifest, submission.manifest)
-        except Unreadable as error:
-            return Answer.refused(RefusalCode.UNREADABLE, str(error))
+        submission, manifest = given.submission, given.manifest
         refusal = _check_sender(project, sender, submission, manifest)
         refusal = refusal or await self._check_round(manifest, submission)
         if refusal is not None and refusal.code is not RefusalCode.ROUND_CLOSED:

@@ -1,18 +1,15 @@
 """Where a session stands, from Redis; rebuilt from the streams when Redis has lost it."""
 
+from weakref import WeakValueDictionary
+
 from fedbus_core.rounds.effects import live_round
 from fedbus_core.rounds.state import Session
 from fedbus_runtime.folded_log import FoldedLog
+from fedbus_runtime.joined import Joined
 from fedbus_runtime.ports import LiveRound, RoundKey, RoundRecords, Streams, Tally
 from fedbus_schemas import subjects
 from fedbus_schemas.ids import ClientId, ProjectId, SessionId
-from fedbus_schemas.sessions import COHORT_SIZE_MAX
 from fedbus_schemas.streams import UPDATES
-
-
-def batch_size(live: LiveRound) -> int:
-    """How many updates make a fold item. A round that one batch holds is folded by the finish alone."""
-    return live.batch_size if live.target > live.batch_size else COHORT_SIZE_MAX + 1
 
 
 class LiveRounds:
@@ -22,9 +19,19 @@ class LiveRounds:
         self._streams = streams
         self._records = records
         self._log = log
+        self._gets: WeakValueDictionary[tuple[ProjectId, SessionId], Joined[LiveRound | None]] = (
+            WeakValueDictionary()
+        )
 
     async def get(self, project: ProjectId, session: SessionId) -> LiveRound | None:
-        """Give where a session stands; None = there is no such session. Raises `RecordsAway`."""
+        """Give where a session stands; None = there is no such session. Raises `RecordsAway`.
+
+        Who asks while Redis is being asked shares the next answer.
+        """
+        turn = self._gets.setdefault((project, session), Joined())
+        return await turn.call(lambda: self._get(project, session))
+
+    async def _get(self, project: ProjectId, session: SessionId) -> LiveRound | None:
         live = await self._records.get_round(project, session)
         if live is None:
             live, _ = await self.rebuild(project, session)
@@ -44,7 +51,7 @@ class LiveRounds:
         live, tally = live_round(state), Tally(0)
         if state.round is not None:
             key = RoundKey(project, session, live.round, live.attempt)
-            tally = await self._count_all(key, batch_size(live))
+            tally = await self._count_all(key, live.batch_size)
         await self._records.put_round(live)  # last: who finds it takes the counts for whole
         return live, tally
 

@@ -8,9 +8,8 @@ from fedbus_runtime.folded_log import FoldedLog
 from fedbus_runtime.ports import Streams
 from fedbus_schemas import subjects
 from fedbus_schemas.asks import Answer, PendingUpdate, SessionReceipt, Sync, Synced
-from fedbus_schemas.codec import Unreadable, read
+from fedbus_schemas.codec import read
 from fedbus_schemas.ids import ClientId, ProjectId
-from fedbus_schemas.refusals import RefusalCode
 from fedbus_schemas.registry import ClientRecord
 from fedbus_schemas.streams import EVENTS, MAIL
 from fedbus_schemas.tasks import Fate, Receipt, SignedMail
@@ -23,12 +22,8 @@ class Syncing:
         self._streams = streams
         self._log = log
 
-    async def sync(self, project: ProjectId, sender: ClientRecord, data: bytes) -> Answer:
+    async def sync(self, project: ProjectId, sender: ClientRecord, asked: Sync) -> Answer:
         """Answer a sync. Raises `Away` when a server is."""
-        try:
-            asked = read(Sync, data)
-        except Unreadable as error:
-            return Answer.refused(RefusalCode.UNREADABLE, str(error))
         boxes = await self._streams.latest(MAIL, [subjects.mail(project, sender.device)])
         found = []
         for pending in asked.pending:

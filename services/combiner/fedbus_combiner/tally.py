@@ -1,11 +1,15 @@
 """Counts stored updates into Redis, hands out full batches, and says when a round's target is reached.
 
 Driven by a durable consumer on UPDATES and acked last: wherever a combiner dies, its updates are counted
-by another. Counting is a union, so twice is once.
+by another. Counting is a union, so twice is once. Updates that come while others are being counted
+are counted together in the next call.
 """
 
+from weakref import WeakValueDictionary
+
 from fedbus_core.rounds.state import RoundPhase
-from fedbus_runtime.errors import BusAway, NoAnswer
+from fedbus_runtime.errors import BusAway, NoAnswer, RuntimeFault
+from fedbus_runtime.joined import Joined
 from fedbus_runtime.ports import (
     LiveRound,
     RoundKey,
@@ -21,7 +25,7 @@ from fedbus_schemas.inputs import TargetReached
 from fedbus_schemas.streams import UPDATES
 from fedbus_schemas.work import FoldItem
 
-from fedbus_combiner.live_rounds import LiveRounds, batch_size
+from fedbus_combiner.live_rounds import LiveRounds
 
 NOTICE_TIMEOUT_S = 2.0
 
@@ -37,12 +41,31 @@ class Tallies:
         self._records = records
         self._rounds = rounds
         self._epochs: dict[tuple[ProjectId, SessionId], str] = {}
+        self._waiting: dict[RoundKey, dict[ClientId, int]] = {}
+        self._turns: WeakValueDictionary[RoundKey, Joined[None]] = WeakValueDictionary()
 
     async def on_update(self, message: StoredMessage) -> None:
-        """Count one stored update. Raises `Away`: then it is counted later."""
+        """Count one stored update, with all that wait. Raises `Away`: then it is counted later."""
         _, project, _, session, number, client, attempt = message.subject.split(".")
         key = RoundKey(project, session, int(number), int(attempt))
-        live, tally = await self._count(key, {client: message.sequence})
+        self._waiting.setdefault(key, {})[client] = message.sequence
+        turn = self._turns.setdefault(key, Joined())
+        await turn.call(lambda: self._settle(key))
+
+    async def _settle(self, key: RoundKey) -> None:
+        """Count what waits, and do what follows from it; what was not counted waits again."""
+        updates = self._waiting.pop(key, {})
+        try:
+            await self._take(key, updates)
+        except RuntimeFault:
+            raise  # all of them are told, and come again
+        except BaseException:
+            self._waiting[key] = updates | self._waiting.get(key, {})
+            raise
+
+    async def _take(self, key: RoundKey, updates: dict[ClientId, int]) -> None:
+        project, session = key.project, key.session
+        live, tally = await self._count(key, updates)
         if tally is None:
             # Redis was flushed, or holds a copy from before: from the streams it comes right. What came
             # to light then is the open attempt's, whose own updates may all have been counted before.
@@ -71,7 +94,7 @@ class Tallies:
             return None, None
         if (live.round, live.attempt) > (key.round, key.attempt):
             return live, Tally(0)  # it is over, and what was counted of it is forgotten
-        tally = await self._records.count(key, updates, batch_size(live))
+        tally = await self._records.count(key, updates, live.batch_size)
         is_first = tally.stored <= len(updates)
         if tally.stored < live.target and (is_first or self._records.epoch() != epoch):
             return None, None

@@ -7,26 +7,28 @@ no longer counts.
 """
 
 from collections.abc import Awaitable, Callable
+from typing import TypeVar
 
 import structlog
 from fedbus_runtime.errors import RecordsAway
 from fedbus_runtime.ports import Clock, TransferLimits, Transfers
 from fedbus_schemas.asks import Answer, GrantRequest, Noted, PiecesRequest, TransferDone
-from fedbus_schemas.codec import Unreadable, read
 from fedbus_schemas.ids import ClientId, ProjectId
 from fedbus_schemas.refusals import Refusal, RefusalCode
 from fedbus_schemas.registry import ClientRecord
-from fedbus_schemas.updates import Manifest, Submission
+
+from fedbus_combiner.ingest import Submitted
 
 TURN_S = 0.25
 """About how long a transfer takes; whoever waits asks again when those before it may be through."""
 RETRY_AFTER_MAX_S = 5.0
 
-_RIDES_ALONG = b'"inline":"'
 _log = structlog.get_logger(__name__)
 
-Handler = Callable[[ProjectId, ClientRecord, bytes], Awaitable[Answer]]
+R = TypeVar("R", GrantRequest, PiecesRequest)
+
 Judge = Callable[[ProjectId, ClientRecord, GrantRequest | PiecesRequest], Awaitable[Refusal | None]]
+Submit = Callable[[ProjectId, ClientRecord, Submitted], Awaitable[Answer]]
 
 
 class Places:
@@ -37,49 +39,47 @@ class Places:
         self._limits = limits
         self._clock = clock
 
-    def for_grants(self, grant: Handler, refuses: Judge) -> Handler:
+    def for_grants(
+        self, grant: Callable[[ProjectId, ClientRecord, R], Awaitable[Answer]], refuses: Judge
+    ) -> Callable[[ProjectId, ClientRecord, R], Awaitable[Answer]]:
         """Give a handler of grant requests that needs a place for each transfer.
 
-        What `refuses` refuses takes none, not for a moment: a claimed size must not hold up the others.
+        `grant` is asked only what `refuses` has nothing against. What `refuses` refuses takes no place,
+        not for a moment: a claimed size must not hold up the others.
         """
 
-        async def gated(project: ProjectId, sender: ClientRecord, data: bytes) -> Answer:
-            wanted = _wanted(data)
-            if wanted is None:
-                return await grant(project, sender, data)
+        async def gated(project: ProjectId, sender: ClientRecord, wanted: R) -> Answer:
             refusal = await refuses(project, sender, wanted)
             if refusal is not None:
                 return Answer(refusal=refusal)
+            if isinstance(wanted, PiecesRequest) and not wanted.pieces:
+                return await grant(project, sender, wanted)  # only asks how far it is
             name = _name(sender.client, wanted.blob.digest)
             waiting = await self._transfers.take(
                 project, name, wanted.blob.size, self._limits, self._clock.now()
             )
             if waiting:
                 return Answer(refusal=self._full(waiting))
-            answer = await grant(project, sender, data)
+            answer = await grant(project, sender, wanted)
             if not _begins(answer):
                 await self._release(project, name)
             return answer
 
         return gated
 
-    def for_submissions(self, submit: Handler) -> Handler:
+    def for_submissions(self, submit: Submit) -> Submit:
         """Give a handler of submissions that ends the update's transfer first."""
 
-        async def ending(project: ProjectId, sender: ClientRecord, data: bytes) -> Answer:
-            digest = _submitted(data)
-            if digest is not None:
+        async def ending(project: ProjectId, sender: ClientRecord, given: Submitted) -> Answer:
+            if given.submission.inline is None:
+                digest = given.manifest.update.digest
                 await self._release(project, _name(sender.client, digest))
-            return await submit(project, sender, data)
+            return await submit(project, sender, given)
 
         return ending
 
-    async def done(self, project: ProjectId, sender: ClientRecord, data: bytes) -> Answer:
+    async def done(self, project: ProjectId, sender: ClientRecord, over: TransferDone) -> Answer:
         """Take a client's word that a transfer is over. Raises `Away`."""
-        try:
-            over = read(TransferDone, data)
-        except Unreadable as error:
-            return Answer.refused(RefusalCode.UNREADABLE, str(error))
         await self._transfers.release(project, _name(sender.client, over.blob))
         return Answer(noted=Noted())
 
@@ -101,30 +101,6 @@ def _begins(answer: Answer) -> bool:
     if answer.pieces is not None:
         return bool(answer.pieces.grants)
     return answer.grant is not None and not answer.grant.exists
-
-
-def _wanted(data: bytes) -> GrantRequest | PiecesRequest | None:
-    """Read what is to be moved; None when nothing is, or it cannot be read (its handler says so)."""
-    kinds: tuple[type[GrantRequest | PiecesRequest], ...] = (GrantRequest, PiecesRequest)
-    for kind in kinds:
-        try:
-            wanted = read(kind, data)
-        except Unreadable:
-            continue
-        asks_only = isinstance(wanted, PiecesRequest) and not wanted.pieces
-        return None if asks_only else wanted
-    return None
-
-
-def _submitted(data: bytes) -> str | None:
-    """Give the digest of an update that rode apart; None when it rides along or cannot be read."""
-    if _RIDES_ALONG in data:
-        return None
-    try:
-        submission = read(Submission, data)
-        return read(Manifest, submission.manifest).update.digest
-    except Unreadable:
-        return None
 
 
 def _name(client: ClientId, digest: str) -> str:

@@ -16,6 +16,7 @@ from fedbus_core.rounds.effects import (
     deadline,
     effects,
     everything,
+    makes_partials,
 )
 from fedbus_core.rounds.log import read_entry
 from fedbus_core.rounds.state import Session
@@ -167,6 +168,6 @@ class Performer:
 
 
 def _makes_no_partials(state: Session) -> bool:
-    """Say whether a single batch holds everybody, so that nobody folds ahead of the finish."""
+    """Say whether the last attempt was one in which nobody folds ahead of the finish."""
     last = state.outcome
-    return last is not None and len(last.cohort) <= state.settings.batch_size
+    return last is not None and not makes_partials(state.settings, last.base, len(last.cohort))

@@ -88,6 +88,7 @@ class _Loop:
     key: Callable[[StoredMessage], str]
     free: int = 0
     stopping: bool = False
+    held: dict[int, Delivery] = field(default_factory=dict)
     turns: dict[str, _Turn] = field(default_factory=dict)
     one_free: asyncio.Event = field(default_factory=asyncio.Event)
     all_free: asyncio.Event = field(default_factory=asyncio.Event)
@@ -96,11 +97,13 @@ class _Loop:
         self.free = self.concurrency
         self.all_free.set()
         async with asyncio.TaskGroup() as tasks:
+            heartbeat = tasks.create_task(self._keep_all())
             try:
                 while True:
                     await self._take(tasks)
             finally:
                 await self._drain()
+                heartbeat.cancel()
 
     async def _take(self, tasks: asyncio.TaskGroup) -> None:
         while self.free == 0:
@@ -113,6 +116,7 @@ class _Loop:
             await self.clock.sleep(_chance.uniform(0.0, FETCH_RETRY_WAIT_S))
             return
         for delivery in taken:
+            self.held[id(delivery)] = delivery
             self.free -= 1
             self.all_free.clear()
             tasks.create_task(self._handle(delivery))
@@ -130,12 +134,10 @@ class _Loop:
         turn = self.turns.setdefault(key, _Turn())
         turn.wanted += 1
         try:
-            async with asyncio.TaskGroup() as alive:
-                heartbeat = alive.create_task(self._keep(delivery))
-                async with turn.lock:
-                    await self._settle(delivery)
-                heartbeat.cancel()
+            async with turn.lock:
+                await self._settle(delivery)
         finally:
+            del self.held[id(delivery)]
             turn.wanted -= 1
             if turn.wanted == 0:
                 del self.turns[key]
@@ -144,13 +146,19 @@ class _Loop:
             if self.free == self.concurrency:
                 self.all_free.set()
 
-    async def _keep(self, delivery: Delivery) -> None:
+    async def _keep_all(self) -> None:
+        """Keep what is held alive: one heartbeat for all, not a task for each message."""
         while True:
             await self.clock.sleep(self.consumer.ack_wait.total_seconds() / 4)
-            try:
-                await delivery.working()
-            except BusAway:
-                continue  # the message comes again when this lasts
+            async with asyncio.TaskGroup() as beats:
+                for delivery in self.held.values():
+                    beats.create_task(self._keep(delivery))
+
+    async def _keep(self, delivery: Delivery) -> None:
+        try:
+            await delivery.working()
+        except BusAway:
+            return  # the message comes again when this lasts
 
     async def _settle(self, delivery: Delivery) -> None:
         """Handle one message and settle it; an unsettled one comes again by itself."""

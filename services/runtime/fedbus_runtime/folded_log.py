@@ -15,6 +15,7 @@ from fedbus_schemas.ids import ProjectId, SessionId
 from fedbus_schemas.streams import EVENTS
 
 from fedbus_runtime.errors import Conflict
+from fedbus_runtime.joined import Joined
 from fedbus_runtime.ports import Streams
 
 SESSIONS_MAX = 1_000
@@ -36,6 +37,7 @@ S = TypeVar("S", bound=Folded)
 class _Slot(Generic[S]):
     state: S | None = None
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
+    reading: Joined[S | None] = field(default_factory=Joined)
 
 
 class FoldedLog(Generic[S]):
@@ -50,11 +52,15 @@ class FoldedLog(Generic[S]):
     async def newest(self, project: ProjectId, session: SessionId) -> S | None:
         """Fold what has been appended since the last call; None = there is no such session.
 
-        Raises what `fold` raises and `BusAway`.
+        Who waits for its turn shares the next reading. Raises what `fold` raises and `BusAway`.
         """
         slot = self._slot(project, session)
-        async with slot.lock:
-            return await self._catch_up(slot, project, session)
+
+        async def read() -> S | None:
+            async with slot.lock:
+                return await self._catch_up(slot, project, session)
+
+        return await slot.reading.call(read)
 
     def cached(self, project: ProjectId, session: SessionId) -> S | None:
         """Give the state as it was last folded, without asking the log."""

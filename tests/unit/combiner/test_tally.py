@@ -1,5 +1,6 @@
 """Counting while Redis forgets: between the look and the count, and when the last update is an old one's."""
 
+import asyncio
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
@@ -163,3 +164,37 @@ async def test_a_rebuild_that_broke_off_is_done_again(counting: Counting) -> Non
     counting.world.redis.away = False
     await counting.tallies.on_update(last)
     assert len(counting.wire.notices) == 1
+
+
+async def test_what_comes_while_redis_counts_is_counted_in_one_call(counting: Counting) -> None:
+    messages = [await counting.store(client) for client in CLIENTS]
+    calls: list[int] = []
+    count = counting.records.count
+
+    async def slow(key: RoundKey, updates: Mapping[ClientId, int], batch_size: int) -> Tally:
+        calls.append(len(updates))
+        await asyncio.sleep(0)
+        return await count(key, updates, batch_size)
+
+    counting.records.count = slow  # type: ignore[method-assign]
+    await counting.tallies.on_update(messages[0])
+    calls.clear()
+    await asyncio.gather(*map(counting.tallies.on_update, messages))
+    assert calls == [1, 2], "the first alone, the others together"
+    assert counting.wire.notices
+
+
+async def test_a_bug_in_a_count_loses_nobody_who_waits(counting: Counting) -> None:
+    messages = [await counting.store(client) for client in CLIENTS]
+
+    def fail() -> None:
+        counting.records.before_count = lambda: None
+        raise ValueError("a bug")
+
+    await counting.tallies.on_update(messages[0])
+    counting.records.before_count = fail
+    outcomes = await asyncio.gather(
+        *map(counting.tallies.on_update, messages[1:]), return_exceptions=True
+    )
+    assert sum(isinstance(one, ValueError) for one in outcomes) == 1
+    assert len(await counting.records.counted(RoundKey(PROJECT, SESSION, 1, 1))) == 3

@@ -20,7 +20,7 @@ KEY = "A" * 43
 def session(size: int = 1_000_000) -> Session:
     model = ModelRef(digest=HASH, size=size, layout=HASH, exponents=(0,))
     cohort = tuple(Participant(client=client, key=KEY) for client in (COUNTED, LATE))
-    outcome = Outcome(3, 2, "ab" * 16, cohort, frozenset({COUNTED}))
+    outcome = Outcome(3, 2, "ab" * 16, model, cohort, frozenset({COUNTED}))
     settings = SessionSettings()
     return Session(PROJECT, "s-1", settings, model, 5, completed=3, outcome=outcome)
 

@@ -18,6 +18,8 @@ from fedbus_schemas.events import (
 )
 from fedbus_schemas.inputs import DeadlineFired
 from fedbus_schemas.live import LiveRound
+from fedbus_schemas.models import ModelRef
+from fedbus_schemas.sessions import SessionSettings
 from fedbus_schemas.work import FinishItem
 
 from fedbus_core.rounds.state import RoundPhase, Session, SessionPhase
@@ -143,8 +145,23 @@ def live_round(state: Session) -> LiveRound:
         round=number,
         attempt=attempt,
         target=target,
-        batch_size=state.settings.batch_size,
+        batch_size=_batch_size(state, target),
     )
+
+
+def makes_partials(settings: SessionSettings, model: ModelRef, updates: int) -> bool:
+    """Say whether updates are folded ahead of the finish.
+
+    What a single batch holds, the finish folds alone. It reads what rides inside messages anyway, and
+    folding that takes less than making a partial of it.
+    """
+    return updates > settings.batch_size and model.size > settings.inline_bytes_max
+
+
+def _batch_size(state: Session, target: int) -> int:
+    opened = state.round
+    ahead = opened is not None and makes_partials(state.settings, opened.model, target)
+    return state.settings.batch_size if ahead else 0
 
 
 def deadline(state: Session) -> KeepDeadline:

@@ -112,6 +112,7 @@ class Outcome:
     number: int
     attempt: int
     trace_id: str
+    base: ModelRef
     cohort: tuple[Participant, ...]
     counted: frozenset[ClientId] = frozenset()
     refused: tuple[RefusedUpdate, ...] = ()
@@ -125,6 +126,7 @@ class Outcome:
             number=opened.round,
             attempt=opened.attempt,
             trace_id=opened.trace_id,
+            base=opened.model,
             cohort=opened.cohort,
             counted=frozenset(completed.counted) if completed else frozenset(),
             refused=ended.refused if ended else (),

@@ -179,7 +179,7 @@ def test_a_pause_tells_the_clients_nothing() -> None:
 
 def test_the_live_round_counts_what_is_wanted_now() -> None:
     world = RoundWorld("abcdef")
-    world.start(minimum=2, target=3, batch_size=2)
+    world.start(minimum=2, target=3, batch_size=2, inline_bytes_max=0)
     live = live_round(world.session)
     assert (live.phase, live.round, live.attempt, live.target) == ("collecting", 1, 1, 3)
     assert (live.number, live.batch_size) == (1, 2)
@@ -192,6 +192,17 @@ def test_the_live_round_counts_what_is_wanted_now() -> None:
     world.target()
     world.finish(bad="abde")
     assert live_round(world.session).target == 6  # seven would be more than there are
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [{"batch_size": 3}, {"batch_size": 2, "inline_bytes_max": 65536}],
+    ids=["one batch holds all", "updates ride along"],
+)
+def test_nobody_folds_ahead_where_the_finish_alone_is_quicker(settings: dict[str, int]) -> None:
+    world = RoundWorld("abc")
+    world.start(**{"minimum": 2, "inline_bytes_max": 0, **settings})
+    assert live_round(world.session).batch_size == 0
 
 
 def test_without_a_round_nothing_is_wanted() -> None:
