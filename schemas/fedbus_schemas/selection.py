@@ -121,8 +121,8 @@ def parse_conditions(text: str) -> tuple[Condition, ...]:
     | `name~lab` | contains the text |
     | `gpu` `!gpu` | the client has the attribute, or has not |
 
-    A value is a number, `true`, `false` or a text. A text that looks like a number or holds one of
-    `,|"` stands in double quotes, written as in JSON. Raises `BadQuery`.
+    A value is a number, `true`, `false` or a text. A text that looks like a number, begins with `=` or holds
+    one of `,|"` stands in double quotes, written as in JSON. Raises `BadQuery`.
     """
     if len(text) > TEXT_MAX:
         raise BadQuery(f"a query of {len(text)} characters, at most {TEXT_MAX}")
@@ -291,7 +291,7 @@ def _value(part: str, text: str) -> Scalar:
 def _show(value: Scalar) -> str:
     if not isinstance(value, str):
         return json.dumps(value)
-    plain = value and value == value.strip() and not re.search(r'[,|"]', value)
+    plain = value and value == value.strip() and not re.search(r'^=|[,|"]', value)
     looks_otherwise = value in _WORDS or _NUMBER.fullmatch(value)
     return value if plain and not looks_otherwise else json.dumps(value)
 
