@@ -31,6 +31,7 @@ if TYPE_CHECKING:
         BadCredentials,
         BadModel,
         BadOption,
+        BadRecord,
         BadResult,
         BusAway,
         ClientUnknown,
@@ -40,8 +41,11 @@ if TYPE_CHECKING:
         NotPermitted,
         Refused,
         StoreAway,
+        TaskAborted,
     )
     from fedbus.options import Options
+    from fedbus.priorities import PriorityClass
+    from fedbus.recorder import Recorder
     from fedbus.trainer import Model, Settings, Trainer, TrainFunction, ValidateFunction
 
 __all__ = [
@@ -49,6 +53,7 @@ __all__ = [
     "BadCredentials",
     "BadModel",
     "BadOption",
+    "BadRecord",
     "BadResult",
     "BusAway",
     "Client",
@@ -60,9 +65,12 @@ __all__ = [
     "Model",
     "NotPermitted",
     "Options",
+    "PriorityClass",
+    "Recorder",
     "Refused",
     "Settings",
     "StoreAway",
+    "TaskAborted",
     "TrainFunction",
     "Trainer",
     "ValidateFunction",
@@ -73,6 +81,8 @@ __all__ = [
 _HOMES = {
     "fedbus.client": ("Client", "run"),
     "fedbus.options": ("Options",),
+    "fedbus.priorities": ("PriorityClass",),
+    "fedbus.recorder": ("Recorder",),
     "fedbus.trainer": ("Model", "Settings", "TrainFunction", "Trainer", "ValidateFunction"),
     "fedbus_schemas.credentials": ("Credentials",),
 }

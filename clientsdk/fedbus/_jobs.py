@@ -15,12 +15,14 @@ from fedbus_schemas.updates import Timings, ValidationReport
 
 from fedbus import _threads, _updates, _work
 from fedbus._blobs import Stopped
+from fedbus._context import Place, RunningTask
 from fedbus._fetching import Fetcher
 from fedbus._keys import Keys
 from fedbus._participant import TrainJob, ValidateJob
 from fedbus._store import Kept, in_memory
 from fedbus._updates import Update
-from fedbus.errors import FedbusError
+from fedbus.errors import FedbusError, TaskAborted
+from fedbus.recorder import Recorder
 from fedbus.trainer import Settings, Trainer
 
 log = logging.getLogger("fedbus")
@@ -74,6 +76,8 @@ class Jobs:
         fetcher: Fetcher,
         kept: Kept,
         patience_s: float,
+        recorder: Recorder,
+        place: Place,
     ) -> None:
         self._trainer = trainer
         self._project = project
@@ -81,6 +85,8 @@ class Jobs:
         self._fetcher = fetcher
         self._kept = kept
         self._patience_s = patience_s
+        self._recorder = recorder
+        self._place = place
         self._compute = _threads.Worker("fedbus-compute")
 
     def close(self) -> None:
@@ -100,6 +106,8 @@ class Jobs:
             return await self._train(job, client, withdrawal)
         except Stopped:
             log.debug("%s: the download was given up", job.key)
+        except TaskAborted:
+            log.info("%s: the function gave up, as the task was withdrawn", job.key)
         except FedbusError as error:
             _complain(f"{job.key}: no update", error)
         return None
@@ -111,6 +119,8 @@ class Jobs:
             return await self._validate(job, place, withdrawal)
         except Stopped:
             log.debug("%s: the download was given up", place)
+        except TaskAborted:
+            log.info("%s: the function gave up, as the task was withdrawn", place)
         except FedbusError as error:
             _complain(f"{place}: no validation", error)
         return None
@@ -131,6 +141,7 @@ class Jobs:
             attempt=task.attempt,
             deadline=task.deadline,
             cancelled=withdrawal.is_said,
+            client=self._recorder,
         )
         return await self._compute.run(partial(self._make, job, client, data, settings, download_s))
 
@@ -143,7 +154,8 @@ class Jobs:
         download_s: float,
     ) -> Update | None:
         """Train, and keep the update so that it survives a restart. In the compute thread."""
-        timed = _work.train(self._trainer.train, data, settings, job.task.weight_max)
+        with self._place.during(_running(settings, job)):
+            timed = _work.train(self._trainer.train, data, settings, job.task.weight_max)
         if timed is None:
             return None
         _tell_left_out(job.key, timed.trained.left_out)
@@ -172,9 +184,18 @@ class Jobs:
         if data is None:
             return None
         settings = Settings(
-            task.settings, round=task.round, session=job.session, cancelled=withdrawal.is_said
+            task.settings,
+            round=task.round,
+            session=job.session,
+            cancelled=withdrawal.is_said,
+            client=self._recorder,
         )
-        measured = await self._compute.run(partial(_work.validate, function, data, settings))
+
+        def call() -> _updates.Measured:
+            with self._place.during(_running(settings, job)):
+                return _work.validate(function, data, settings)
+
+        measured = await self._compute.run(call)
         _tell_left_out(place, measured.left_out)
         return ValidationReport(
             session=job.session,
@@ -207,6 +228,10 @@ class Jobs:
             trace_id=task.trace_id,
         )
         return await withdrawal.unless_said(fetching)
+
+
+def _running(settings: Settings, job: TrainJob | ValidateJob) -> RunningTask:
+    return RunningTask(job.session, job.task.round, job.task.model.digest, settings.cancelled)
 
 
 def _complain(what: str, error: FedbusError) -> None:

@@ -15,7 +15,7 @@ from fedbus_schemas.refusals import Refusal, RefusalCode
 from fedbus_schemas.tasks import Mail, SignedMail
 from fedbus_schemas.updates import ValidationReport
 
-from fedbus import _backoff, _threads
+from fedbus import _backoff, _host, _threads
 from fedbus._asking import OPEN_SOON, Asker, Line
 from fedbus._blobs import Blobs, Store
 from fedbus._content import ContentGone
@@ -38,6 +38,7 @@ from fedbus._participant import (
     TrainJob,
     ValidateJob,
 )
+from fedbus._reporting import Desk
 from fedbus._sending import Sender
 from fedbus._store import Kept, KeptInFolder, KeptInMemory
 from fedbus._updates import Update, UpdateKey
@@ -63,6 +64,7 @@ class Participation:
         keys: Keys,
         line: Line,
         fail: Callable[[FedbusError], None],
+        desk: Desk,
         store: Store | None = None,
     ) -> None:
         self._options = options
@@ -70,6 +72,8 @@ class Participation:
         self._keys = keys
         self._line = line
         self._fail = fail
+        self._recorder = desk.recorder
+        self._reporting = desk.reporting
         self._client = ""
         self._noise = 0
         self._asker = Asker(line, options)
@@ -89,6 +93,8 @@ class Participation:
             ),
             kept=self._kept,
             patience_s=options.patience_s,
+            recorder=desk.recorder,
+            place=desk.place,
         )
         self._sender = Sender(
             self._asker,
@@ -113,6 +119,9 @@ class Participation:
         if kept:
             log.info("%d updates of an earlier run wait for their receipt", len(kept))
         self._spawn(self._line.serve(self._hear, self._attend))
+        self._spawn(self._reporting.keep())
+        if self._options.host_telemetry_s is not None:
+            self._spawn(self._watch_host(self._options.host_telemetry_s))
 
     def end(self) -> None:
         """Let everything know that it is over. Waits for nothing; a second time changes nothing."""
@@ -128,10 +137,13 @@ class Participation:
             while True:
                 welcome = await self._hello()
                 if await self._sync():
-                    await self._beat(welcome.beat_s)
+                    async with self._reporting.sending(self._asker):
+                        await self._beat(welcome.beat_s)
                 await asyncio.sleep(_backoff.spread(self._options.backoff_min_s))
         except (Refused, NotPermitted) as error:
             self._fail(error)
+        finally:
+            self._reporting.watch.offline()
 
     async def _hello(self) -> Welcome:
         keys = self._keys
@@ -180,11 +192,15 @@ class Participation:
                 if not await self._sync():
                     return
                 sync_at = loop.time() + _backoff.spread(self._options.resync_s)
+            beat = Beat(backlog=await self._reporting.report())
+            asked_at = loop.time()
             try:
-                answer = await self._line.ask("beat", Beat().to_bytes())
+                answer = await self._line.ask("beat", beat.to_bytes())
             except (BusAway, NotPermitted) as error:
                 log.debug("heartbeat: %s", error)
+                self._reporting.watch.lost()
                 continue
+            self._reporting.watch.answered(1000 * (loop.time() - asked_at))
             if answer.refusal is None:
                 self._alive()
             elif answer.refusal.code is RefusalCode.CLIENT_UNKNOWN:
@@ -193,6 +209,18 @@ class Participation:
     def _alive(self) -> None:
         if self._options.alive_file is not None:
             Path(self._options.alive_file).touch()
+
+    async def _watch_host(self, every_s: float) -> None:
+        """Log how busy this machine is, until cancelled."""
+        try:
+            before = await _threads.run(_host.cpu_time, "fedbus-host")
+            while True:
+                await asyncio.sleep(every_s)
+                now = await _threads.run(_host.cpu_time, "fedbus-host")
+                self._recorder.log_telemetry("host", _host.host(before, now))
+                before = now
+        except OSError as error:
+            log.warning("host_telemetry_s: this machine does not tell: %s", error)
 
     def _hear(self, data: bytes) -> None:
         if not self._client:

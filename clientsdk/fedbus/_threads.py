@@ -27,8 +27,12 @@ class Worker:
         self._calls.put(outcome)
         return await done
 
-    def close(self) -> None:
-        """Let the thread end after the call that it is in. Does not wait."""
+    def close(self, last: Callable[[], None] | None = None) -> None:
+        """Let the thread end after the call that it is in, and after `last`. Does not wait."""
+        if last is not None:
+            if self._thread.ident is None:
+                self._thread.start()
+            self._calls.put(last)
         self._calls.put(None)
 
     def _work(self) -> None:

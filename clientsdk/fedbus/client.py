@@ -7,15 +7,22 @@ from contextlib import suppress
 from pathlib import Path
 
 from fedbus_schemas.credentials import Credentials
+from fedbus_schemas.records import LinkQuality
 
+from fedbus import _threads
 from fedbus._asking import Line
 from fedbus._blobs import Store
+from fedbus._context import Place
 from fedbus._keys import Keys
+from fedbus._outbox import Outbox
 from fedbus._participation import Participation
+from fedbus._quality import LinkWatch
+from fedbus._reporting import Desk, Reporting
 from fedbus._transport import Bus
 from fedbus.credentials import load, tls_of
 from fedbus.errors import BadOption, FedbusError
 from fedbus.options import Options
+from fedbus.recorder import Recorder
 from fedbus.trainer import Trainer, TrainFunction, ValidateFunction
 
 log = logging.getLogger("fedbus")
@@ -72,8 +79,8 @@ class _Stop(Exception):
     """The client was asked to stop."""
 
 
-class Client:
-    """One client of a federation. `run()` it; it needs nothing else.
+class Client(Recorder):
+    """One client of a federation. `run()` it; it needs nothing else. What it logs, `Recorder` says.
 
     ```python
     import asyncio
@@ -100,6 +107,8 @@ class Client:
         store: Store | None = None,
     ) -> None:
         """Check the credentials. `line` and `store` replace NATS and the object store, for tests."""
+        place = Place()
+        super().__init__(place)
         given = options.credentials
         self._credentials = given if isinstance(given, Credentials) else load(given)
         self._trainer = trainer
@@ -114,6 +123,8 @@ class Client:
             options=options,
         )
         self._store = store
+        self._task_place = place
+        self._watch = LinkWatch()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._stopping = asyncio.Event()
         self._failure: FedbusError | None = None
@@ -127,6 +138,25 @@ class Client:
         if self._loop is not None:
             raise RuntimeError("a client runs once; make a new one")
         self._loop = asyncio.get_running_loop()
+        reporting = Reporting(await _threads.run(self._outbox, "fedbus-state"), self._watch)
+        self._news = reporting.wake
+        try:
+            await self._take_part(reporting)
+        finally:
+            reporting.close()
+        if self._failure is not None:
+            raise self._failure
+        log.info("stopped")
+
+    def stop(self) -> None:
+        """End `run()` soon, from any thread. A function that runs is told, not waited for."""
+        if self._loop is None:
+            self._stopping.set()
+            return
+        with suppress(RuntimeError):  # the loop is closed: it has stopped already
+            self._loop.call_soon_threadsafe(self._stopping.set)
+
+    async def _take_part(self, reporting: Reporting) -> None:
         participation = Participation(
             self._trainer,
             self._options,
@@ -134,6 +164,7 @@ class Client:
             self._keys,
             self._line,
             self._fail,
+            Desk(self, self._task_place, reporting),
             self._store,
         )
         try:
@@ -148,17 +179,23 @@ class Client:
             pass
         finally:
             participation.end()
-        if self._failure is not None:
-            raise self._failure
-        log.info("stopped")
 
-    def stop(self) -> None:
-        """End `run()` soon, from any thread. A function that runs is told, not waited for."""
-        if self._loop is None:
-            self._stopping.set()
-            return
-        with suppress(RuntimeError):  # the loop is closed: it has stopped already
-            self._loop.call_soon_threadsafe(self._stopping.set)
+    @property
+    def link_quality(self) -> LinkQuality:
+        """How good the link to the bus is now: healthy, degraded or offline."""
+        return self._watch.quality
+
+    def _outbox(self) -> Outbox:
+        """Give the outbox, opened when it is first asked for. Raises `BadOption`."""
+        with self._recording:
+            if self._box is None:
+                folder = self._options.state_dir
+                self._box = Outbox(
+                    None if folder is None else Path(folder) / self._keys.device / "outbox.db",
+                    self._options.outbox_records_max,
+                    self._options.outbox_bytes_max,
+                )
+            return self._box
 
     def _fail(self, error: FedbusError) -> None:
         self._failure = error

@@ -9,6 +9,8 @@ FedbusError
 │   └── KeyChanged          this device signed with another key before
 ├── NotPermitted            the bus does not let this device use a subject; has `subject`
 ├── BadResult               what your function returned cannot be sent; says which tensor and why
+├── BadRecord               what you logged cannot be sent; says what and why (also a ValueError)
+├── TaskAborted             the task that runs was withdrawn; raised where you ask for it
 ├── BadModel                the bytes of a model are not the ones its name says, or not a tensor file
 └── Away                    a server did not answer; the client tries again by itself
     ├── BusAway             NATS, or nobody behind it
@@ -65,6 +67,14 @@ class NotPermitted(FedbusError):
 
 class BadResult(FedbusError):
     """A train or validate function returned something that cannot be sent."""
+
+
+class BadRecord(FedbusError, ValueError):
+    """A metric, attribute, payload or event cannot be sent."""
+
+
+class TaskAborted(FedbusError):
+    """The running task was withdrawn: whatever it would return is thrown away."""
 
 
 class BadModel(FedbusError):

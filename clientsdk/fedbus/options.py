@@ -42,6 +42,12 @@ class Options:
     model_bytes_max: int = 8 * 1024**3
     """A task with a larger model is not taken."""
 
+    outbox_records_max: int = 100_000
+    """Records (metrics, attributes, telemetry, results, events) that may wait to be sent, in `state_dir`
+    or in memory. Of more, the oldest of the lowest priority class is dropped, and counted."""
+    outbox_bytes_max: int = 256 * 1024**2
+    """Bytes of such records."""
+
     # How long.
     ask_timeout_s: float = 5.0
     """How long one request waits at most for its answer before it is sent again. The first wait is
@@ -57,6 +63,8 @@ class Options:
     """The first pause before something is tried again; it doubles, with jitter."""
     backoff_max_s: float = 10.0
     """The longest such pause."""
+    host_telemetry_s: float | None = None
+    """How often to log how busy this machine is, as telemetry `host` (Linux). None: never."""
     resync_s: float = 300.0
     """How often to ask for the open tasks although nothing was missed as far as we know."""
 
@@ -70,6 +78,10 @@ class Options:
         _between("kept_updates_max", self.kept_updates_max, 1, PENDING_MAX)
         _between("cached_models_max", self.cached_models_max, 1, 1000)
         _between("cache_bytes_max", self.cache_bytes_max, 0, 2**50)
+        _between("outbox_records_max", self.outbox_records_max, 1, 10_000_000)
+        _between("outbox_bytes_max", self.outbox_bytes_max, 1024**2, 2**50)
+        if self.host_telemetry_s is not None:
+            _between("host_telemetry_s", self.host_telemetry_s, 1, 86_400)
         _between("model_bytes_max", self.model_bytes_max, 1, 2**50)
         for name in ("ask_timeout_s", "connect_timeout_s", "store_timeout_s", "resync_s"):
             _between(name, getattr(self, name), 0.05, 86_400)

@@ -8,6 +8,7 @@ from typing import Any, TypeAlias
 from numpy.typing import ArrayLike, NDArray
 
 from fedbus.errors import BadOption
+from fedbus.recorder import Recorder
 
 # `Any` here and below is for you: what a model holds and what a session sets, your code knows.
 Model: TypeAlias = dict[str, NDArray[Any]]
@@ -43,6 +44,8 @@ class Settings(Mapping[str, Any]):
     cancelled: Callable[[], bool] = lambda: False
     """Whether the task was withdrawn. Ask now and then in a long loop and return when it is True:
     whatever you return then is thrown away."""
+    client: Recorder = field(default_factory=Recorder, repr=False)
+    """The client that runs your function, to log with: `settings.client.log_metric({"loss": 0.5})`."""
 
     def __getitem__(self, name: str) -> Any:
         return self.entries[name]

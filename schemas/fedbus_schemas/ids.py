@@ -40,7 +40,10 @@ Weight = Annotated[int, Field(ge=0)]
 SETTINGS_MAX = 64
 """Entries in a settings or metrics mapping."""
 
-Scalar = bool | int | float | Annotated[str, StringConstraints(max_length=1024)]
+TEXT_MAX = 1024
+"""Characters of one text in such a mapping."""
+
+Scalar = bool | int | float | Annotated[str, StringConstraints(max_length=TEXT_MAX)]
 
 
 Settings = Annotated[

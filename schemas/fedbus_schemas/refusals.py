@@ -18,6 +18,7 @@ class RefusalCode(StrEnum):
 
     # What a client sent cannot be read or is not its own to send.
     UNREADABLE = "unreadable"
+    VERB_UNKNOWN = "verb_unknown"
     TOO_LARGE = "too_large"
     NOT_YOURS = "not_yours"
     CLIENT_UNKNOWN = "client_unknown"
@@ -75,6 +76,7 @@ class RefusalCode(StrEnum):
 
 MEANING: dict[RefusalCode, str] = {
     RefusalCode.UNREADABLE: "The bytes are not a valid message or tensor file; send the documented form.",
+    RefusalCode.VERB_UNKNOWN: "This server is too old for the request; upgrade the combiners.",
     RefusalCode.TOO_LARGE: "Over a named limit; the detail names it. Send less or raise the setting.",
     RefusalCode.NOT_YOURS: "The content names another client than the one that sent it.",
     RefusalCode.CLIENT_UNKNOWN: "No such client here; add it first (`fedbus client add`) or say hello.",

@@ -131,7 +131,7 @@ class Asks:
             return await self._on_hello(project, device, data)
         known = self._verbs.get(verb)
         if known is None:
-            return Answer.refused(RefusalCode.UNREADABLE, "no such verb")
+            return Answer.refused(RefusalCode.VERB_UNKNOWN, f"no verb {verb[:32]!r}")
         sender = await self._registry.by_device(project, device)
         if sender is None:
             return Answer.refused(RefusalCode.CLIENT_UNKNOWN, "say hello first")
