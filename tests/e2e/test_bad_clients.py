@@ -261,7 +261,7 @@ LIES: Mapping[str, tuple[Lie, Code]] = {
     "grant in an unknown session": (grant_in_no_session, Code.SESSION_UNKNOWN),
     "unreadable grant": (unreadable_grant, Code.UNREADABLE),
     "report with a weight beyond numbers": (report_with_a_weight_beyond_numbers, Code.UNREADABLE),
-    "no such verb": (no_such_verb, Code.UNREADABLE),
+    "no such verb": (no_such_verb, Code.VERB_UNKNOWN),
 }
 BLOBS = ("blob missing", "blob longer than told", "blob shorter than told")
 GOOD = ("twice", "boundless")
