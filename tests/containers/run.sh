@@ -48,7 +48,7 @@ base_image() {  # Debian's Python under the official image's name, with this mac
 
 have() { docker image inspect "$1" >/dev/null 2>&1 || timeout 20 docker pull -q "$1" >/dev/null 2>&1; }
 
-build() { DOCKER_BUILDKIT=1 "$docker" build --quiet -f "$1" -t "$2" "$3" >/dev/null; echo "containers: built $2"; }
+build() { DOCKER_BUILDKIT=1 timeout 300 "$docker" build --quiet -f "$1" -t "$2" "$3" >/dev/null; echo "containers: built $2"; }
 
 python3 -m venv "$work/venv"
 "$work/venv/bin/pip" install --quiet --disable-pip-version-check --require-hashes -r "$root/requirements/containers.txt"
@@ -65,7 +65,8 @@ docker=/usr/bin/docker
 [ -x "$docker" ] || docker=docker
 have python:3.11-slim-bookworm || base_image
 while read -r file name; do
-  have "$name" || build "$here/standins/$file.Dockerfile" "$name" "$here/standins"
+  have "$name" || build "$here/standins/$file.Dockerfile" "$name" "$here/standins" \
+    || skip "an image cannot be built here, not even one of Debian packages and wheels"
 done <<LIST
 nats nats:2.15.1-alpine
 redis redis:7.4-alpine
