@@ -13,7 +13,8 @@ seconds after the session's start, `1.2` is attempt 2 of round 1, `1.2/3` its th
     deadline [late=9] [due=60]     the pending deadline fires, so much later than it was due
     finish [bad=a] [of=1.1/1]      a combiner's result for the last closing (or for an earlier one)
     clients                        "clients came online"
-    pause, resume, stop, extend 2  what an operator wants
+    pause, resume, stop, archive   what an operator wants
+    extend 2 [timeout=30]          the same
     again                          the last input once more, with the same id
 """
 
@@ -22,6 +23,7 @@ from datetime import datetime, timedelta
 
 from fedbus_core.rounds.effects import (
     AskFinish,
+    DropUpdates,
     Effect,
     Forget,
     KeepDeadline,
@@ -34,7 +36,13 @@ from fedbus_core.rounds.state import Session
 from fedbus_schemas.events import AnyEvent, RoundClosing
 from fedbus_schemas.inputs import ClientsChanged, DeadlineFired, Input, TargetReached
 from fedbus_schemas.models import ModelRef
-from fedbus_schemas.sessions import ExtendSession, PauseSession, ResumeSession, StopSession
+from fedbus_schemas.sessions import (
+    ArchiveSession,
+    ExtendSession,
+    PauseSession,
+    ResumeSession,
+    StopSession,
+)
 from fedbus_schemas.tasks import Receipt, TrainTask
 
 from tests.round_worlds import START, RoundWorld, model, result
@@ -99,12 +107,14 @@ class Transcript:
             "pause": PauseSession,
             "resume": ResumeSession,
             "stop": StopSession,
+            "archive": ArchiveSession,
         }
         if verb in simple:
             return simple[verb]()
         match verb:
             case "extend":
-                return ExtendSession(rounds=int(plain[0]))
+                timeout_s = float(named["timeout"]) if "timeout" in named else None
+                return ExtendSession(rounds=int(plain[0]), round_timeout_s=timeout_s)
             case "target":
                 number, attempt = self.attempt(plain)
                 return TargetReached(round=number, attempt=attempt)
@@ -207,6 +217,10 @@ def _effect(effect: Effect) -> str:
             return f"sign head {number}"
         case Forget(number, attempt):
             return f"forget {number}.{attempt}"
+        case DropUpdates(None):
+            return "drop all updates"
+        case DropUpdates(number, attempt):
+            return f"drop updates of {number}.{attempt}"
 
 
 def _mail(state: Session) -> Iterator[str]:

@@ -347,7 +347,7 @@ class Lines(logging.Handler):
 
 
 @dataclass(frozen=True, slots=True)
-class _Bytes:
+class Bytes:
     """A bundle in memory."""
 
     content: bytes
@@ -364,7 +364,7 @@ def _sound(stack: LocalStack, project: str, session: str) -> list[AnyEvent]:
     access = Access(stack.api_url, stack.layout.keys / "api.token")
     with Api(access, project, session) as source:
         _await_last_head(source)
-        reader = _Bytes(b"".join(bundle(source, project, session)))
+        reader = Bytes(b"".join(bundle(source, project, session)))
     report = verify(reader, stack.trust, check)
     assert report.ok, report.findings
     again = replay(reader, batch_size=2, order_seed=5)

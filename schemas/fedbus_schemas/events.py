@@ -22,7 +22,7 @@ from fedbus_schemas.ids import (
 )
 from fedbus_schemas.models import BlobRef, ModelRef
 from fedbus_schemas.refusals import RefusalCode
-from fedbus_schemas.sessions import COHORT_SIZE_MAX, SessionSettings
+from fedbus_schemas.sessions import COHORT_SIZE_MAX, RoundTimeout, SessionSettings
 from fedbus_schemas.wire import Message
 
 Count = Annotated[int, Field(ge=0)]
@@ -204,6 +204,7 @@ class SessionExtended(Event):
 
     TYPE: ClassVar[str] = "session.extended.v1"
     rounds: RoundNumber
+    round_timeout_s: RoundTimeout | None = None
 
 
 class SessionCompleted(Event):
@@ -230,6 +231,20 @@ class SessionFailed(Event):
     detail: str = ""
 
 
+class RoundPruned(Event):
+    """The stored updates of an attempt that is over are deleted, as the session's settings ask."""
+
+    TYPE: ClassVar[str] = "round.pruned.v1"
+    round: RoundNumber
+    attempt: AttemptNumber
+
+
+class SessionArchived(Event):
+    """The session is closed for good, and all its stored updates are deleted. The log stays."""
+
+    TYPE: ClassVar[str] = "session.archived.v1"
+
+
 AnyEvent = (
     SessionStarted
     | RoundOpened
@@ -245,6 +260,8 @@ AnyEvent = (
     | SessionCompleted
     | SessionStopped
     | SessionFailed
+    | RoundPruned
+    | SessionArchived
 )
 
 EVENT_TYPES: dict[str, type[AnyEvent]] = {
@@ -264,5 +281,7 @@ EVENT_TYPES: dict[str, type[AnyEvent]] = {
         SessionCompleted,
         SessionStopped,
         SessionFailed,
+        RoundPruned,
+        SessionArchived,
     )
 }

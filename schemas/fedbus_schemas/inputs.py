@@ -6,6 +6,7 @@ from pydantic import AwareDatetime, Field
 
 from fedbus_schemas.ids import AttemptNumber, RoundNumber
 from fedbus_schemas.sessions import (
+    ArchiveSession,
     ExtendSession,
     PauseSession,
     ResumeSession,
@@ -48,6 +49,7 @@ Input = Annotated[
     | ResumeSession
     | StopSession
     | ExtendSession
+    | ArchiveSession
     | FinishResult
     | DeadlineFired
     | TargetReached

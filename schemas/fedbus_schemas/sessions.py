@@ -15,12 +15,16 @@ from pydantic import (
 from fedbus_schemas.aggregators import Given, Parameters, parameters_of
 from fedbus_schemas.ids import SETTINGS_MAX, SessionId, SessionName, Settings
 from fedbus_schemas.models import BlobRef, ModelRef
+from fedbus_schemas.selection import ClientQuery
 from fedbus_schemas.wire import Message
 
 COHORT_SIZE_MAX = 2_000
 ROUNDS_MAX = 100_000
 INLINE_BYTES_MAX = 64 * 1024
 """The largest blob that may ride inside a message."""
+
+
+RoundTimeout = Annotated[float, Field(gt=0, le=30 * 86_400)]
 
 
 class BelowMinimum(StrEnum):
@@ -59,7 +63,7 @@ class SessionSettings(Message):
     minimum: Annotated[int, Field(ge=1, le=COHORT_SIZE_MAX)] = Field(
         default=1, description="Valid updates without which a round does not count."
     )
-    round_timeout_s: Annotated[float, Field(gt=0, le=30 * 86_400)] = Field(
+    round_timeout_s: RoundTimeout = Field(
         default=180.0, description="Seconds from a round's opening to its deadline."
     )
     grace_s: Annotated[float, Field(ge=0, le=86_400)] = Field(
@@ -97,6 +101,23 @@ class SessionSettings(Message):
     inline_bytes_max: Annotated[int, Field(ge=0, le=INLINE_BYTES_MAX)] = Field(
         default=INLINE_BYTES_MAX,
         description="Models and updates up to this size ride inside messages.",
+    )
+    clients: ClientQuery | None = Field(
+        default=None,
+        description="Whom rounds may ask: clients by name and by their attributes; none = all. "
+        "Looked at anew when a round opens.",
+    )
+    model_prefix: Annotated[str, StringConstraints(max_length=64)] = Field(
+        default="", description="Models are named so, with their round's number after it."
+    )
+    keep_updates: bool = Field(
+        default=True,
+        description="Keep the clients' updates until the session is archived; false = delete them "
+        "after each round, which then cannot be replayed.",
+    )
+    helper: Annotated[str, StringConstraints(max_length=64)] = Field(
+        default="",
+        description="The clients' model helper, for the record; none = their own choice.",
     )
 
     @field_validator("aggregator_parameters")
@@ -174,13 +195,23 @@ class StopSession(Message):
 
 
 class ExtendSession(Message):
-    """Add rounds to a session, also to one that has completed all it had."""
+    """Add rounds to a session, also to one that has completed all it had.
+
+    `round_timeout_s` holds for the rounds that open from then on; none = as before.
+    """
 
     kind: Literal["extend"] = "extend"
     rounds: Annotated[int, Field(ge=1, le=ROUNDS_MAX)]
+    round_timeout_s: RoundTimeout | None = None
+
+
+class ArchiveSession(Message):
+    """Close a session that has ended, for good: its stored updates are deleted, its log is kept."""
+
+    kind: Literal["archive"] = "archive"
 
 
 Command = Annotated[
-    StartSession | PauseSession | ResumeSession | StopSession | ExtendSession,
+    StartSession | PauseSession | ResumeSession | StopSession | ExtendSession | ArchiveSession,
     Field(discriminator="kind"),
 ]

@@ -22,7 +22,8 @@ class Stream:
     """A JetStream stream.
 
     `one_per_subject`: "last" replaces, "first" refuses a second message for ever (no time window).
-    `protected`: neither delete nor purge. `republish`: (source, destination) of the live feed, sent
+    `protected`: neither delete nor purge. `pruned`: protected but for purging a subject, which a
+    retention rule does after the log says so. `republish`: (source, destination) of the live feed, sent
     after the store and never for an append that was refused. `per_subject_max`: of more messages on one
     subject the oldest goes.
     """
@@ -34,6 +35,7 @@ class Stream:
     one_per_subject: str | None = None
     per_subject_max: int | None = None
     protected: bool = False
+    pruned: bool = False
     schedules: bool = False
     message_ttl: bool = False
     republish: tuple[str, str] | None = None
@@ -89,6 +91,7 @@ UPDATES = Stream(
     subjects=(subjects.ALL_UPDATES,),
     one_per_subject="first",
     protected=True,
+    pruned=True,
     republish=(
         "fl.*.upd.*.*.*.*",
         "fl.{{wildcard(1)}}.live.upd.{{wildcard(2)}}.{{wildcard(3)}}.{{wildcard(4)}}.{{wildcard(5)}}",

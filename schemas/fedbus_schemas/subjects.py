@@ -105,6 +105,11 @@ def updates_of(
     return update(project, session, round_number, "*", attempt)
 
 
+def updates_of_session(project: ProjectId, session: SessionId) -> str:
+    """All updates of a session."""
+    return f"fl.{project}.upd.{session}.*.*.*"
+
+
 def live_update(project: ProjectId, session: SessionId = "*") -> str:
     """What UPDATES republishes after an update is stored."""
     return f"fl.{project}.live.upd.{session}.>"

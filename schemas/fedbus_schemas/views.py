@@ -24,7 +24,7 @@ from fedbus_schemas.ids import (
 )
 from fedbus_schemas.models import BlobRef
 from fedbus_schemas.refusals import RefusalCode
-from fedbus_schemas.sessions import ROUNDS_MAX, SessionSettings
+from fedbus_schemas.sessions import ROUNDS_MAX, RoundTimeout, SessionSettings
 from fedbus_schemas.wire import Message
 
 Count = Annotated[int, Field(ge=0)]
@@ -65,6 +65,33 @@ class Outcome(StrEnum):
     OPEN = "open"
     COMPLETED = "completed"
     FAILED = "failed"
+
+
+class RunOutcome(StrEnum):
+    """How a run ended."""
+
+    RUNNING = "running"
+    COMPLETED = "completed"
+    STOPPED = "stopped"
+    FAILED = "failed"
+
+
+class RunView(Message):
+    """The rounds that one command asked a session for: its start, or an extension of it.
+
+    `completed_at` is when it ended, `model` the newest global model then.
+    """
+
+    session: SessionId
+    run: Annotated[int, Field(ge=1)]
+    rounds: Annotated[int, Field(ge=1)]
+    first_round: RoundNumber
+    last_round: RoundNumber
+    round_timeout_s: float
+    started: AwareDatetime
+    outcome: RunOutcome
+    completed_at: AwareDatetime | None = None
+    model: Sha256 | None = None
 
 
 class StuckView(Message):
@@ -143,6 +170,7 @@ class SessionView(Message):
     settings: SessionSettings
     created: AwareDatetime
     updated: AwareDatetime
+    archived: AwareDatetime | None = None
     number: Annotated[int, Field(ge=1)]
 
 
@@ -151,8 +179,9 @@ class NewSession(SessionSettings):
 
     model_config = ConfigDict(extra="forbid")
 
-    model: Sha256 = Field(
-        description="The SHA-256 of an uploaded model or one that a session made."
+    model: Sha256 | None = Field(
+        default=None,
+        description="The SHA-256 of an uploaded model or one that a session made; none = the newest.",
     )
     session: SessionId | None = Field(
         default=None, description="The session's id; none = one is made up."
@@ -160,6 +189,10 @@ class NewSession(SessionSettings):
     package: Sha256 | None = Field(
         default=None,
         description="The compute package to pin; none = the active one, if there is one.",
+    )
+    server_functions: str | None = Field(
+        default=None,
+        description="Reserved: code of yours that runs at the server. Refused for now.",
     )
 
 
@@ -185,11 +218,12 @@ class StopRequest(Message):
 
 
 class ExtendRequest(Message):
-    """How many rounds to add."""
+    """How many rounds to add, and how long those may take; none = as long as before."""
 
     model_config = ConfigDict(extra="forbid")
 
-    rounds: Annotated[int, Field(ge=1, le=ROUNDS_MAX)]
+    rounds: Annotated[int, Field(ge=1, le=ROUNDS_MAX)] = 5
+    round_timeout_s: RoundTimeout | None = None
 
 
 class RefusedView(Message):
@@ -206,7 +240,7 @@ class RoundView(Message):
 
     `missing` counts those invited whose update was late or never came. `metrics` are the clients' training
     metrics, weighted by examples; `validation` what they measured of the model that the round made.
-    Times are when the entry was stored in the log.
+    Times are when the entry was stored in the log. `pruned`: its stored updates were deleted by rule.
     """
 
     session: SessionId
@@ -236,6 +270,7 @@ class RoundView(Message):
     ended: AwareDatetime | None = None
     duration_s: float | None = None
     timings: FinishTimings = FinishTimings()
+    pruned: bool = False
     trace_id: str
 
 

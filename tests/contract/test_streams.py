@@ -171,6 +171,18 @@ async def test_a_protected_stream_cannot_be_purged(bus: BusWorld) -> None:
     assert len(await bus.streams.read(EVENTS, subject)) == 1
 
 
+async def test_updates_can_be_purged_by_subject_but_not_deleted_one_by_one(bus: BusWorld) -> None:
+    subject = subjects.update(bus.project, "s1", 1, "c1", 1)
+    kept = subjects.update(bus.project, "s1", 2, "c1", 1)
+    sequence = await bus.streams.append(subject, b"1")
+    await bus.streams.append(kept, b"2")
+    with pytest.raises(BusRefused):
+        await bus.streams.delete(UPDATES, sequence)
+    await bus.streams.cancel(UPDATES, subject)
+    everything = subjects.updates_of_session(bus.project, "s1")
+    assert [one.data for one in await bus.streams.read(UPDATES, everything)] == [b"2"]
+
+
 async def test_a_message_over_the_limit_is_refused_for_good(bus: BusWorld) -> None:
     with pytest.raises(BusRefused):
         await bus.streams.append(subjects.event(bus.project, "s1"), bytes(1024 * 1024 + 1))

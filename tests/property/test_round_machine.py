@@ -43,6 +43,7 @@ from fedbus_schemas.inputs import ClientsChanged, DeadlineFired, Input, TargetRe
 from fedbus_schemas.models import BlobRef, ModelRef
 from fedbus_schemas.refusals import RefusalCode
 from fedbus_schemas.sessions import (
+    ArchiveSession,
     BelowMinimum,
     ExtendSession,
     PauseSession,
@@ -242,13 +243,19 @@ class RoundMachine(RuleBasedStateMachine):
 
     @rule(
         given=st.sampled_from(
-            [PauseSession(), ResumeSession(), ExtendSession(rounds=1), StopSession()]
+            [
+                PauseSession(),
+                ResumeSession(),
+                ExtendSession(rounds=1),
+                StopSession(),
+                ArchiveSession(),
+            ]
         ),
         dice=st.integers(0, 9),
     )
     def operator(self, given: Input, dice: int) -> None:
         """An operator gives a command; stopping and pausing are rarer."""
-        if dice > {"stop": 0, "pause": 3}.get(given.kind, 9):
+        if dice > {"stop": 0, "archive": 1, "pause": 3}.get(given.kind, 9):
             return
         self.put(given)
 

@@ -51,5 +51,6 @@ def create_app(api: Api) -> FastAPI:
         dead_letters,
     ):
         app.include_router(part.router, dependencies=[Depends(authorize)])
+    app.include_router(sessions.runs_router, dependencies=[Depends(authorize)])
     app.include_router(status.router)
     return app

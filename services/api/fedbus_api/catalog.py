@@ -93,6 +93,12 @@ class Catalog:
             found += [view for one in rounds if (view := self._shown(document, one)) is not None]
         return found
 
+    async def newest(self, project: ProjectId) -> Sha256 | None:
+        """Give the model that was committed or uploaded last."""
+        models = await self.models(project)
+        last = max(models, key=lambda one: (one.created, one.round or 0), default=None)
+        return last.digest if last is not None else None
+
     async def lineage(self, project: ProjectId, digest: Sha256, limit: int) -> LineageView:
         """Follow a model to its first ancestor, or `limit` models far."""
         found: list[ModelView] = []
@@ -169,12 +175,14 @@ def _uploaded(record: ModelRecord) -> ModelView:
 
 def _of_round(document: SessionDocument, one: RoundDocument) -> ModelView | None:
     attempt = one.last
+    prefix = document.settings.model_prefix
     if attempt.model is None or attempt.ended is None:
         return None
     return ModelView(
         digest=attempt.model.digest,
         size=attempt.model.size,
         layout=attempt.model.layout,
+        name=f"{prefix}{one.number}" if prefix else "",
         parent=attempt.base.digest,
         session=document.session,
         round=one.number,

@@ -19,6 +19,7 @@ from fedbus_schemas import subjects
 from fedbus_schemas.codec import digest, read
 from fedbus_schemas.envelope import Entry
 from fedbus_schemas.events import (
+    SessionArchived,
     SessionExtended,
     SessionPaused,
     SessionResumed,
@@ -27,6 +28,7 @@ from fedbus_schemas.events import (
 from fedbus_schemas.ids import ProjectId, SessionId
 from fedbus_schemas.refusals import RefusalCode
 from fedbus_schemas.sessions import (
+    ArchiveSession,
     ExtendSession,
     PauseSession,
     ResumeSession,
@@ -48,13 +50,14 @@ KEY_BYTES = 16
 COMMAND = "command"
 """The kind of document that remembers an Idempotency-Key."""
 
-Order = PauseSession | ResumeSession | StopSession | ExtendSession
+Order = PauseSession | ResumeSession | StopSession | ExtendSession | ArchiveSession
 Look = Callable[[], Awaitable[SessionDocument | None]]
 DECISIONS: dict[type[Order], str] = {
     PauseSession: SessionPaused.TYPE,
     ResumeSession: SessionResumed.TYPE,
     StopSession: SessionStopped.TYPE,
     ExtendSession: SessionExtended.TYPE,
+    ArchiveSession: SessionArchived.TYPE,
 }
 
 

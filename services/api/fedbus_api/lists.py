@@ -9,6 +9,7 @@ from fedbus_schemas.views import (
     PackageView,
     RefusalView,
     RoundView,
+    RunView,
     SessionView,
     ValidationReportView,
 )
@@ -34,6 +35,9 @@ SESSIONS: Listing[SessionView] = Listing(
 )
 ROUNDS: Listing[RoundView] = Listing(
     "rounds", RoundView, key=lambda one: f"{one.session} {_number(one.number)}", sort="-opened"
+)
+RUNS: Listing[RunView] = Listing(
+    "runs", RunView, key=lambda one: f"{one.session} {_number(one.run)}", sort="-started"
 )
 MODELS: Listing[ModelView] = Listing(
     "models",

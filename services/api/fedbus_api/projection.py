@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import assert_never
 
+from fedbus_core.rounds.evolve import with_timeout
 from fedbus_core.rounds.log import LogBroken, read_entry
 from fedbus_core.rounds.state import RoundPhase, SessionPhase
 from fedbus_schemas.codec import digest
@@ -23,7 +24,9 @@ from fedbus_schemas.events import (
     RoundCompleted,
     RoundFailed,
     RoundOpened,
+    RoundPruned,
     RoundReopened,
+    SessionArchived,
     SessionCompleted,
     SessionExtended,
     SessionFailed,
@@ -44,12 +47,14 @@ from fedbus_schemas.ids import (
 )
 from fedbus_schemas.models import BlobRef, ModelRef
 from fedbus_schemas.sessions import SessionSettings
-from fedbus_schemas.views import Outcome
+from fedbus_schemas.views import Outcome, RunOutcome
 from fedbus_schemas.wire import Message
 from pydantic import AwareDatetime, Field
 
 ATTEMPTS_KEPT_MAX = 8
 """Attempts of one round that its document keeps; the oldest go first."""
+RUNS_KEPT_MAX = 100
+"""Runs that a session's document remembers, the newest."""
 WORKERS_KEPT_MAX = 64
 """Combiners that a session's document remembers; the one not seen for longest goes first."""
 
@@ -79,10 +84,12 @@ class Attempt(Message):
     weight: int = 0
     model: ModelRef | None = None
     included: BlobRef | None = None
+    state: BlobRef | None = None
     rule: str = ""
     workers: tuple[InstanceName, ...] = ()
     metrics: Metrics = Field(default={})
     timings: FinishTimings = FinishTimings()
+    pruned: bool = False
 
 
 class RoundDocument(Message):
@@ -106,6 +113,19 @@ class Worker(Message):
     seen: AwareDatetime
 
 
+class Run(Message):
+    """The rounds that one command asked for: the start, or an extension. `ended` with its last round."""
+
+    number: int
+    first_round: RoundNumber
+    last_round: RoundNumber
+    round_timeout_s: float
+    started: AwareDatetime
+    ended: AwareDatetime | None = None
+    outcome: RunOutcome = RunOutcome.RUNNING
+    model: Sha256 | None = None
+
+
 class SessionDocument(Message):
     """A session after `number` entries; `head` is the SHA-256 of the last one, `sequence` its place."""
 
@@ -127,6 +147,8 @@ class SessionDocument(Message):
     latest: RoundDocument | None = None
     metrics: Metrics = Field(default={})
     workers: tuple[Worker, ...] = ()
+    runs: tuple[Run, ...]
+    archived: AwareDatetime | None = None
     created: AwareDatetime
     updated: AwareDatetime
 
@@ -188,6 +210,15 @@ def _begin(event: SessionStarted, head: str, sequence: int, stored: datetime) ->
         model=event.model,
         rounds_total=event.settings.rounds,
         package=event.package,
+        runs=(
+            Run(
+                number=1,
+                first_round=1,
+                last_round=event.settings.rounds,
+                round_timeout_s=event.settings.round_timeout_s,
+                started=stored,
+            ),
+        ),
         created=stored,
         updated=stored,
     )
@@ -203,6 +234,10 @@ def _step(document: SessionDocument, event: AnyEvent, moment: Moment) -> Session
             return _moved(document, event, moment)
         case RoundCompleted():
             return _completed(document, event, moment)
+        case RoundPruned():
+            return _pruned(document, event)
+        case SessionArchived():
+            return document.model_copy(update={"archived": moment.stored})
         case RoundFailed():
             ended = {"reason": event.reason, "refused": event.refused}
             return _ended(document, moment, Outcome.FAILED, ended)
@@ -268,6 +303,7 @@ def _completed(document: SessionDocument, event: RoundCompleted, moment: Moment)
         "weight": event.weight,
         "model": event.model,
         "included": event.included,
+        "state": event.state,
         "rule": event.rule,
         "workers": event.workers,
         "metrics": event.metrics,
@@ -282,6 +318,7 @@ def _completed(document: SessionDocument, event: RoundCompleted, moment: Moment)
         update={
             "model": event.model,
             "completed": event.round,
+            "runs": _ran(document, event, moment),
             "metrics": event.metrics,
             "workers": tuple(seen.values())[-WORKERS_KEPT_MAX:],
         }
@@ -310,21 +347,68 @@ def _session(
         case SessionResumed():
             changes["phase"] = SessionPhase.RUNNING
         case SessionExtended():
-            changes = {"rounds_total": event.rounds}
+            changes = {
+                "rounds_total": event.rounds,
+                "runs": _next_run(document, event, moment),
+                "settings": with_timeout(document.settings, event.round_timeout_s),
+            }
             if document.phase is SessionPhase.COMPLETED:
                 changes["phase"] = SessionPhase.RUNNING
         case SessionCompleted():
             changes["phase"] = SessionPhase.COMPLETED
         case SessionStopped():
             document = _given_up(document, moment, event.reason)
-            changes |= {"phase": SessionPhase.STOPPED, "reason": event.reason}
+            runs = _cut_off(document, moment, RunOutcome.STOPPED)
+            changes |= {"phase": SessionPhase.STOPPED, "reason": event.reason, "runs": runs}
         case SessionFailed():
             reason = event.detail or event.reason
             document = _given_up(document, moment, reason)
-            changes |= {"phase": SessionPhase.FAILED, "reason": reason}
+            runs = _cut_off(document, moment, RunOutcome.FAILED)
+            changes |= {"phase": SessionPhase.FAILED, "reason": reason, "runs": runs}
         case _:
             assert_never(event)
     return document.model_copy(update=changes)
+
+
+def _ran(document: SessionDocument, event: RoundCompleted, moment: Moment) -> tuple[Run, ...]:
+    """End the run whose last round this is."""
+    ended = {
+        "ended": moment.stored,
+        "outcome": RunOutcome.COMPLETED,
+        "model": event.model.digest,
+    }
+    return tuple(
+        run.model_copy(update=ended) if run.last_round == event.round else run
+        for run in document.runs
+    )
+
+
+def _next_run(document: SessionDocument, event: SessionExtended, moment: Moment) -> tuple[Run, ...]:
+    """Begin a run with the rounds that were added; the oldest go when there are many."""
+    settings = with_timeout(document.settings, event.round_timeout_s)
+    run = Run(
+        number=document.runs[-1].number + 1,
+        first_round=document.rounds_total + 1,
+        last_round=event.rounds,
+        round_timeout_s=settings.round_timeout_s,
+        started=moment.stored,
+    )
+    return (*document.runs, run)[-RUNS_KEPT_MAX:]
+
+
+def _cut_off(document: SessionDocument, moment: Moment, outcome: RunOutcome) -> tuple[Run, ...]:
+    """End all runs that are under way with their session, with the model there is."""
+    ended = {"ended": moment.stored, "outcome": outcome, "model": document.model.digest}
+    return tuple(
+        run.model_copy(update=ended) if run.ended is None else run for run in document.runs
+    )
+
+
+def _pruned(document: SessionDocument, event: RoundPruned) -> SessionDocument:
+    latest = document.latest
+    if latest is None or (latest.number, latest.last.attempt) != (event.round, event.attempt):
+        raise LogBroken(f"session {document.session}: round {event.round} is not the last one")
+    return _change(document, {"pruned": True})
 
 
 def _given_up(document: SessionDocument, moment: Moment, reason: str) -> SessionDocument:

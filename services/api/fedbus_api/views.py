@@ -15,6 +15,7 @@ from fedbus_schemas.views import (
     RoundAttempts,
     RoundProgress,
     RoundView,
+    RunView,
     SessionView,
     SpanView,
     StuckView,
@@ -57,6 +58,7 @@ def session_view(
         settings=document.settings,
         created=document.created,
         updated=document.updated,
+        archived=document.archived,
         number=document.number,
     )
 
@@ -79,6 +81,25 @@ def _progress(document: SessionDocument, stored: int | None) -> RoundProgress | 
         opened=attempt.opened,
         deadline=attempt.deadline,
     )
+
+
+def run_views(document: SessionDocument) -> list[RunView]:
+    """Show a session's runs, the oldest first."""
+    return [
+        RunView(
+            session=document.session,
+            run=run.number,
+            rounds=run.last_round - run.first_round + 1,
+            first_round=run.first_round,
+            last_round=run.last_round,
+            round_timeout_s=run.round_timeout_s,
+            started=run.started,
+            outcome=run.outcome,
+            completed_at=run.ended,
+            model=run.model,
+        )
+        for run in document.runs
+    ]
 
 
 def round_view(
@@ -119,6 +140,7 @@ def round_view(
         ended=attempt.ended,
         duration_s=_since(attempt, attempt.ended),
         timings=attempt.timings,
+        pruned=attempt.pruned,
         trace_id=attempt.trace_id,
     )
 

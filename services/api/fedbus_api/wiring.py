@@ -17,6 +17,7 @@ from fedbus_schemas.views import TrustView
 from fedbus_api.catalog import Catalog
 from fedbus_api.commands import Commands
 from fedbus_api.dead_letters import DeadLetters
+from fedbus_api.evidence import Evidence
 from fedbus_api.lists import RoundRows
 from fedbus_api.live import Live
 from fedbus_api.packages import Packages
@@ -36,6 +37,7 @@ class Api:
     trust: TrustView
     reader: Reader
     live: Live
+    evidence: Evidence
     validations: Validations
     rounds: RoundRows
     commands: Commands
@@ -69,6 +71,7 @@ def wire(
         trust=trust or TrustView(),
         reader=reader,
         live=Live(ports.streams, ports.records, dead_letters, validations),
+        evidence=Evidence(ports.streams, reader),
         validations=validations,
         rounds=RoundRows(),
         commands=Commands(

@@ -3,11 +3,13 @@
 from datetime import datetime, timedelta
 
 import structlog
+from fedbus_runtime.attributes import AttributeTable
 from fedbus_runtime.errors import RecordsAway
 from fedbus_runtime.ports import Presence
 from fedbus_runtime.registry import ClientRegistry
 from fedbus_schemas.events import Participant
 from fedbus_schemas.ids import ProjectId
+from fedbus_schemas.selection import ClientQuery
 
 LEASE = timedelta(seconds=30)
 """A client is online for so long after it was heard of: three heartbeats."""
@@ -18,9 +20,23 @@ _log = structlog.get_logger(__name__)
 class Candidates:
     """Finds the clients of a project that are online."""
 
-    def __init__(self, presence: Presence, registry: ClientRegistry) -> None:
+    def __init__(
+        self, presence: Presence, registry: ClientRegistry, attributes: AttributeTable
+    ) -> None:
         self._presence = presence
         self._registry = registry
+        self._attributes = attributes
+
+    async def meant(
+        self, project: ProjectId, query: ClientQuery | None, online: tuple[Participant, ...]
+    ) -> tuple[Participant, ...]:
+        """Give those of the clients online whom a session's query means. Raises `BusAway`."""
+        if query is None:
+            return online
+        records = await self._registry.by_clients(project, [one.client for one in online])
+        choice = await self._attributes.choose(project, query, records.values())
+        chosen = {record.client for record in choice.chosen}
+        return tuple(one for one in online if one.client in chosen)
 
     async def online(self, project: ProjectId, now: datetime) -> tuple[Participant, ...]:
         """Give those online, sorted. While Redis is away or has forgotten, everyone known counts as online:

@@ -25,6 +25,8 @@ from fedbus_schemas.codec import UnknownEvent, Unreadable, read_input
 from fedbus_schemas.ids import ProjectId, SessionId
 from fedbus_schemas.inputs import ClientsChanged, DeadlineFired, Input, TargetReached
 from fedbus_schemas.refusals import RefusalCode
+from fedbus_schemas.selection import ClientQuery
+from fedbus_schemas.sessions import StartSession
 from fedbus_schemas.streams import UPDATES
 from fedbus_schemas.work import FinishResult
 
@@ -97,7 +99,8 @@ class Handlers:
                 state = await self._fold.newest(project, session)
                 cause = name or f"notice.{given.kind}.{state.number if state else 0}"
                 stored, cutoff = await self._arrived(state, given)
-                facts = Facts(project, session, cause, now, online, cutoff, stored)
+                meant = await self._candidates.meant(project, _query(state, given), online)
+                facts = Facts(project, session, cause, now, meant, cutoff, stored)
                 decision = decide(state, given, facts)
                 if not decision.events:
                     # Notices repeat themselves; only a stored input that changes nothing is worth a line.
@@ -134,6 +137,13 @@ class Handlers:
                 return 0, 0
         last = await self._streams.last(UPDATES, subject)
         return stored, last.sequence if last else 0
+
+
+def _query(state: Session | None, given: Input) -> ClientQuery | None:
+    """Give whom the session may ask."""
+    if state is not None:
+        return state.settings.clients
+    return given.settings.clients if isinstance(given, StartSession) else None
 
 
 def _why(decision: Decision) -> str:

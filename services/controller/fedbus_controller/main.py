@@ -4,6 +4,7 @@ from contextlib import suppress
 
 from fedbus_core.rounds.log import fold
 from fedbus_core.rounds.state import Session
+from fedbus_runtime.attributes import AttributeTable
 from fedbus_runtime.consumer import consume
 from fedbus_runtime.errors import BusAway
 from fedbus_runtime.folded_log import FoldedLog
@@ -36,7 +37,7 @@ async def body(service: Service[ControllerSettings]) -> None:
     await ports.deliveries.prepare(STREAMS, CONSUMERS)
     log = FoldedLog[Session](ports.streams, fold)
     registry = ClientRegistry(ports.streams)
-    candidates = Candidates(ports.presence, registry)
+    candidates = Candidates(ports.presence, registry, AttributeTable(ports.streams))
     open_sessions = OpenSessions(ports.streams, ports.wire, log)
     handlers = Handlers(log, ports.streams, candidates, open_sessions, ports.clock)
     mailing = Mailing(ports.streams, ports.blobs, registry, signer)

@@ -7,6 +7,7 @@ from typing import assert_never
 import structlog
 from fedbus_core.rounds.effects import (
     AskFinish,
+    DropUpdates,
     Effect,
     Forget,
     KeepDeadline,
@@ -33,6 +34,7 @@ from fedbus_schemas.streams import INBOX
 
 from fedbus_controller.leftovers import drop_unfinished_uploads
 from fedbus_controller.mailing import Mailing
+from fedbus_controller.retention import drop_updates
 
 _log = structlog.get_logger(__name__)
 
@@ -81,7 +83,7 @@ class Performer:
         Mail and the deadline replace what was there. A performer that was paused could put an old one
         over a newer one: so the log is read again after writing, and who finds it moved writes anew.
         """
-        away: RecordsAway | None = None
+        away: RecordsAway | StoreAway | None = None
         while wanted:
             if KeepMail() in wanted:
                 self.unsure.add((state.project, state.session))
@@ -89,8 +91,8 @@ class Performer:
             for effect in wanted:
                 try:
                     await self._perform(state, effect)
-                except RecordsAway as error:
-                    away = error  # what needs no Redis is not held up by it
+                except (RecordsAway, StoreAway) as error:
+                    away = error  # what needs neither is not held up by them
             newest = await self._fold.newest(state.project, state.session)
             assert newest is not None, "a log does not go away"
             number, mail_number, at = before
@@ -123,8 +125,17 @@ class Performer:
                 await self._forget_partials(state, effect.round)
                 await drop_unfinished_uploads(self._blobs, state, effect.round, effect.attempt)
                 await self._records.forget(key)
+            case DropUpdates():
+                await self._drop_updates(state, effect)
             case _:
                 assert_never(effect)
+
+    async def _drop_updates(self, state: Session, effect: DropUpdates) -> None:
+        project, session = state.project, state.session
+        subject = subjects.updates_of_session(project, session)
+        if effect.round is not None and effect.attempt is not None:
+            subject = subjects.updates_of(project, session, effect.round, effect.attempt)
+        await drop_updates(self._streams, self._blobs, project, session, subject)
 
     async def _forget_partials(self, state: Session, number: int) -> None:
         """Delete the partial sums of this round and of those before it, which may have left some.

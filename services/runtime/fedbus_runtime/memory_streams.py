@@ -247,7 +247,7 @@ class MemoryStreams:
     async def cancel(self, stream: Stream, subject: str) -> None:
         """Purge a subject; see `ports.Streams`."""
         self._server.demand()
-        if stream.protected:
+        if stream.protected and not stream.pruned:
             raise BusRefused("stream purge not permitted")
         kept = self._server.of(stream)
         for name in kept.matching(subject):

@@ -293,7 +293,7 @@ def stream_config(stream: Stream, replicas: int) -> Json:
         "discard_new_per_subject": stream.one_per_subject == "first",
         "duplicate_window": to_nanoseconds(DUPLICATE_WINDOW),
         "deny_delete": stream.protected,
-        "deny_purge": stream.protected,
+        "deny_purge": stream.protected and not stream.pruned,
         "allow_direct": True,
         "allow_msg_ttl": stream.message_ttl,
         "allow_msg_schedules": stream.schedules,

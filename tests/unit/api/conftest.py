@@ -27,6 +27,7 @@ from fedbus_schemas.inputs import ClientsChanged, DeadlineFired, Input, TargetRe
 from fedbus_schemas.models import BlobRef, ModelRef
 from fedbus_schemas.refusals import RefusalCode
 from fedbus_schemas.sessions import (
+    ArchiveSession,
     ExtendSession,
     PauseSession,
     ResumeSession,
@@ -210,6 +211,7 @@ def random_log(seed: int, steps: int = 40) -> list[StoredMessage]:
         attempts_max=chance.randint(1, 2),
         below_minimum=chance.choice(["wait", "fail"]),
         round_timeout_s=chance.choice([5, 60]),
+        keep_updates=chance.random() < 0.5,
     )
     initial = ModelRef(digest="0" * 64, size=8, layout="1" * 64, exponents=(0,))
     given: Input = StartSession(session="s-random", settings=settings, model=initial)
@@ -236,9 +238,14 @@ def random_log(seed: int, steps: int = 40) -> list[StoredMessage]:
 def _any_input(chance: random.Random, state: Session | None) -> Input:
     assert state is not None
     if chance.random() < 0.15:
-        orders: list[Input] = [PauseSession(), ResumeSession(), ExtendSession(rounds=1)]
+        orders: list[Input] = [
+            PauseSession(),
+            ResumeSession(),
+            ExtendSession(rounds=1, round_timeout_s=7),
+        ]
         if chance.random() < 0.1:
             orders.append(StopSession(reason="enough"))
+            orders.append(ArchiveSession())
         return chance.choice(orders)
     if state.round is None:
         if state.look_again is None:

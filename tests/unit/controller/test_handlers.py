@@ -9,6 +9,7 @@ from fedbus_controller.handlers import Handlers
 from fedbus_controller.open_sessions import OpenSessions
 from fedbus_core.rounds.log import fold, read_entry
 from fedbus_core.rounds.state import Session
+from fedbus_runtime.attributes import AttributeTable
 from fedbus_runtime.errors import Reject
 from fedbus_runtime.folded_log import FoldedLog
 from fedbus_runtime.memory import MemoryWorld
@@ -37,7 +38,9 @@ class Controller:
         log = FoldedLog[Session](self.streams, fold)
         self.log = log
         self.sessions = OpenSessions(self.streams, self.ports.wire, log)
-        candidates = Candidates(self.ports.presence, ClientRegistry(self.streams))
+        candidates = Candidates(
+            self.ports.presence, ClientRegistry(self.streams), AttributeTable(self.streams)
+        )
         self.handlers = Handlers(log, self.streams, candidates, self.sessions, self.clock)
 
     async def begin(self, online: str, **settings: object) -> None:

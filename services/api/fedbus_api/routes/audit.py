@@ -13,8 +13,9 @@ from fedbus_schemas.refusals import RefusalCode
 from fedbus_schemas.streams import EVENTS, HEADS, UPDATES, Stream
 from fedbus_schemas.views import StoredEntry, TrustView
 
+from fedbus_api.evidence import Claim
 from fedbus_api.problems import Problem
-from fedbus_api.routes.parameters import AttemptPath, Project, Round, Session
+from fedbus_api.routes.parameters import AttemptPath, Project, Round, Session, known_session
 from fedbus_api.wiring import Api, Parts
 
 LINES = "application/x-ndjson"
@@ -86,18 +87,25 @@ async def updates(
 async def blob(
     api: Parts, session: Session, key: str, project: Project = "default"
 ) -> StreamingResponse:
-    """Send a blob under the project: `models/…`, `sets/…`, `states/…` or `updates/<client>/…`."""
-    await _known(api, project, session)
+    """Send a blob that the session's log names, by its key under the project.
+
+    One that a rule deleted is answered with 410 and `pruned`.
+    """
+    document = await known_session(api, project, session)
     within = key.removeprefix(f"{project}/") if not _KEY.fullmatch(key) else key
     if not _KEY.fullmatch(within):
-        detail = (
-            "path.key: models/<sha256>, sets/<sha256>, states/<sha256> or updates/<client>/<sha256>"
-        )
+        detail = "path.key: models/…, sets/…, states/… or updates/<client>/…, each with a SHA-256"
         raise Problem(RefusalCode.INVALID, detail)
+    claim = await api.evidence.claim(document, within)
+    if claim is Claim.NONE:
+        detail = f"{within}: the log of session {session} names no such blob"
+        raise Problem(RefusalCode.BLOB_MISSING, detail)
     full = f"{project}/{within}"
-    size = await api.ports.blobs.size(full)
-    if size is None:
+    size = await api.ports.blobs.size(full) if claim is Claim.KEPT else None
+    if size is None and claim is Claim.KEPT:
         raise Problem(RefusalCode.BLOB_MISSING, f"{within} in project {project}")
+    if size is None:
+        raise Problem(RefusalCode.PRUNED, f"{within}: deleted by rule, as the log says")
     headers = {"Content-Length": str(size)}
     return StreamingResponse(api.ports.blobs.stream(full), 200, headers, BYTES)
 

@@ -5,9 +5,12 @@ import secrets
 from typing import Annotated
 
 from fastapi import APIRouter, Body, Response
-from fedbus_schemas.codec import digest
+from fedbus_schemas.codec import digest as sha256
+from fedbus_schemas.ids import ProjectId, Sha256
+from fedbus_schemas.models import ModelRef
 from fedbus_schemas.refusals import RefusalCode
 from fedbus_schemas.sessions import (
+    ArchiveSession,
     ExtendSession,
     PauseSession,
     ResumeSession,
@@ -20,11 +23,12 @@ from fedbus_schemas.views import (
     ExtendRequest,
     NewSession,
     Page,
+    RunView,
     SessionView,
     StopRequest,
 )
 
-from fedbus_api.lists import SESSIONS, session_rows
+from fedbus_api.lists import RUNS, SESSIONS, session_rows
 from fedbus_api.problems import Problem
 from fedbus_api.routes.parameters import (
     AskedList,
@@ -32,10 +36,15 @@ from fedbus_api.routes.parameters import (
     Project,
     Session,
     known_session,
+    page,
 )
-from fedbus_api.wiring import Parts
+from fedbus_api.views import run_views
+from fedbus_api.wiring import Api, Parts
 
 ID_BYTES = 5
+_TAKEN = {"count"}
+_NO_SETTINGS = {"model", "session", "package", "server_functions"}
+"""Fields of a new session that are no settings of it."""
 
 router = APIRouter(prefix="/v1/sessions", tags=["sessions"])
 
@@ -46,6 +55,8 @@ _EXAMPLE = {
     "minimum": 3,
     "round_timeout_s": 120,
     "train": {"epochs": 1, "lr": 0.05},
+    "model_prefix": "digits-",
+    "clients": {"where": [{"key": "site", "op": "in", "value": ["eu", "us"]}]},
 }
 
 
@@ -64,16 +75,23 @@ async def start(
 ) -> SessionView:
     """Start a session from a model, and answer once a controller has decided it.
 
+    Without a `model` it starts from the newest one: what the last round to complete made, in whatever
+    session, or what was uploaded after that.
+
     With an id of your own (`session`) or an `Idempotency-Key` the request can be sent again safely.
     """
-    model = await api.catalog.ref(project, new.model)
-    if model is None:
-        raise Problem(RefusalCode.NOT_FOUND, f"model {new.model}: upload it first")
-    settings = SessionSettings.model_validate(
-        new.model_dump(exclude={"model", "session", "package"}, by_alias=True)
-    )
+    if new.server_functions is not None:
+        detail = "body.server_functions: no code of a caller's runs at the server; leave it out"
+        raise Problem(RefusalCode.NOT_SUPPORTED, detail)
+    if new.session in _TAKEN:
+        raise Problem(RefusalCode.INVALID, f"body.session: {new.session} is a word of the routes")
+    settings = SessionSettings.model_validate(new.model_dump(exclude=_NO_SETTINGS, by_alias=True))
     session = new.session or _make_up_id(idempotency_key)
     standing = await api.reader.session(project, session)
+    if standing is not None and new.model is None:  # sent again: what was the newest then counts
+        model = standing.initial
+    else:
+        model = await _model(api, project, new.model)
     if standing is not None and new.package is None:  # sent again: what was active then counts
         package = standing.package
     else:
@@ -148,6 +166,30 @@ async def stop(
     return await api.live.session(document)
 
 
+@router.post("/{session}/archive", summary="Archive a session")
+async def archive(
+    api: Parts,
+    session: Session,
+    project: Project = "default",
+    idempotency_key: IdempotencyKey = None,
+) -> SessionView:
+    """Close a session that has ended, for good: its stored updates are deleted, its log is kept.
+
+    It can then be verified, but no longer replayed nor extended.
+    """
+    document = await api.commands.order(project, session, ArchiveSession(), idempotency_key)
+    return await api.live.session(document)
+
+
+@router.get("/{session}/runs", summary="List a session's runs", openapi_extra=RUNS.parameters())
+async def runs(
+    api: Parts, session: Session, asked: AskedList, project: Project = "default"
+) -> Page[RunView]:
+    """List what was asked of a session: its start, and every extension, the last first."""
+    document = await known_session(api, project, session)
+    return page(RUNS.page(run_views(document), asked, f"{project} {session}"))
+
+
 @router.post("/{session}/extend", summary="Add rounds to a session")
 async def extend(
     api: Parts,
@@ -157,11 +199,42 @@ async def extend(
     idempotency_key: IdempotencyKey = None,
 ) -> SessionView:
     """Add rounds, also to a session that has completed all it had."""
-    command = ExtendSession(rounds=request.rounds)
+    command = ExtendSession(rounds=request.rounds, round_timeout_s=request.round_timeout_s)
     document = await api.commands.order(project, session, command, idempotency_key)
     return await api.live.session(document)
 
 
+async def _model(api: Api, project: ProjectId, digest: Sha256 | None) -> ModelRef:
+    """Find the model to start from. Raises `Problem`."""
+    if digest is None:
+        digest = await api.catalog.newest(project)
+        if digest is None:
+            raise Problem(RefusalCode.NOT_FOUND, "body.model: there is no model yet; upload one")
+    model = await api.catalog.ref(project, digest)
+    if model is None:
+        raise Problem(RefusalCode.NOT_FOUND, f"model {digest}: upload it first")
+    return model
+
+
 def _make_up_id(key: str | None) -> str:
     """Make up an id; from the same Idempotency-Key the same one."""
-    return f"s-{digest(key.encode())[: 2 * ID_BYTES] if key else secrets.token_hex(ID_BYTES)}"
+    return f"s-{sha256(key.encode())[: 2 * ID_BYTES] if key else secrets.token_hex(ID_BYTES)}"
+
+
+runs_router = APIRouter(prefix="/v1/runs", tags=["sessions"])
+
+
+@runs_router.get("", summary="List all runs", openapi_extra=RUNS.parameters())
+async def all_runs(api: Parts, asked: AskedList, project: Project = "default") -> Page[RunView]:
+    """List the runs of all sessions, those that began last first."""
+    return page(RUNS.page(await _all_runs(api, project), asked, project))
+
+
+@runs_router.get("/count", summary="Count the runs", openapi_extra=RUNS.parameters())
+async def count_runs(api: Parts, asked: AskedList, project: Project = "default") -> CountView:
+    """Count the runs that meet the filters."""
+    return CountView(count=RUNS.count(await _all_runs(api, project), asked))
+
+
+async def _all_runs(api: Api, project: ProjectId) -> list[RunView]:
+    return [run for one in await api.reader.sessions(project) for run in run_views(one)]

@@ -3,7 +3,7 @@
 A break is reported and the walk goes on by the hashes alone: the state is not judged after it.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
@@ -14,7 +14,9 @@ from fedbus_schemas.events import (
     RoundCompleted,
     RoundFailed,
     RoundOpened,
+    RoundPruned,
     RoundReopened,
+    SessionArchived,
     SessionFailed,
     SessionStarted,
     SessionStopped,
@@ -26,7 +28,7 @@ from fedbus_core.rounds.evolve import begin, evolve
 from fedbus_core.rounds.log import LogBroken, read_entry
 from fedbus_core.rounds.state import Session
 
-SIGNED = (RoundCompleted, RoundFailed, SessionStopped, SessionFailed)
+SIGNED = (RoundCompleted, RoundFailed, SessionStopped, SessionFailed, SessionArchived)
 """Events after which a controller signs the chain's head."""
 
 Problem: TypeAlias = tuple[Code, str]
@@ -154,3 +156,31 @@ def _envelope(entry: Entry) -> Iterator[str]:
         name = f"{entry.session}/{entry.number}/{index}"
         if (event.id, event.subject) != (name, entry.session):
             yield f"event {index} calls itself {event.id} of {event.subject}, not {name}"
+
+
+@dataclass(frozen=True, slots=True)
+class Pruned:
+    """What the log says of deleted updates: of these attempts, or of all."""
+
+    attempts: frozenset[tuple[int, int]] = frozenset()
+    everything: bool = False
+
+    def has(self, attempt: tuple[int, int]) -> bool:
+        """Whether the updates of an attempt were deleted by rule."""
+        return self.everything or attempt in self.attempts
+
+
+def pruned(entries: Iterable[bytes]) -> Pruned:
+    """Look through a whole log: an archiving comes long after the rounds whose updates it deletes."""
+    attempts: set[tuple[int, int]] = set()
+    everything = False
+    for data in entries:
+        try:
+            _, events = read_entry(data)
+        except (UnknownEvent, LogBroken, Unreadable):
+            continue  # reported where the log is walked
+        attempts |= {
+            (event.round, event.attempt) for event in events if isinstance(event, RoundPruned)
+        }
+        everything |= any(isinstance(event, SessionArchived) for event in events)
+    return Pruned(frozenset(attempts), everything)

@@ -43,6 +43,7 @@ class Code(StrEnum):
     BLOB_MISSING = "blob_missing"
     BLOB_HASH = "blob_hash"
     BLOB_PRUNED = "blob_pruned"
+    UPDATES_PRUNED = "updates_pruned"
     MODEL_REMOVED = "model_removed"
     MODEL_MISMATCH = "model_mismatch"
     MORE = "more"
@@ -75,6 +76,7 @@ MEANING: dict[Code, str] = {
     Code.BLOB_MISSING: "A blob that the log names is not in the bundle.",
     Code.BLOB_HASH: "A blob is not the one that its name says.",
     Code.BLOB_PRUNED: "The blob was deleted by rule before the export; it cannot be checked.",
+    Code.UPDATES_PRUNED: "The stored updates of the attempt were deleted by rule; they cannot be checked.",
     Code.MODEL_REMOVED: "The derived model was left out of the bundle; replay can make it again.",
     Code.MODEL_MISMATCH: "The model's size, layout or exponents are not those in the log.",
     Code.MORE: f"Only the first {FINDINGS_MAX} findings are listed.",

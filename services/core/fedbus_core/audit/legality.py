@@ -17,7 +17,9 @@ from fedbus_schemas.events import (
     RoundCompleted,
     RoundFailed,
     RoundOpened,
+    RoundPruned,
     RoundReopened,
+    SessionArchived,
     SessionCompleted,
     SessionExtended,
     SessionFailed,
@@ -60,6 +62,13 @@ def problems(state: Session, event: AnyEvent) -> Iterator[str]:
                 yield f"round {event.round} attempt {event.attempt} is not open"
                 return
             yield from _in_round(state, opened, event)
+        case RoundPruned():
+            yield from _pruned(state, event)
+        case SessionArchived():
+            yield from _which(
+                (not state.ended, "the session has not ended"),
+                (state.archived, "it is archived already"),
+            )
         case _:
             yield from _session(state, event)
 
@@ -160,6 +169,15 @@ def _failed(opened: Round, event: RoundFailed) -> Iterator[str]:
     )
 
 
+def _pruned(state: Session, event: RoundPruned) -> Iterator[str]:
+    over = state.outcome
+    last = (over.number, over.attempt) if over is not None else None
+    yield from _which(
+        (state.settings.keep_updates, "the session keeps its updates"),
+        ((event.round, event.attempt) != last, "it is not the attempt that has just ended"),
+    )
+
+
 def _finishes(opened: Round, step: int) -> Iterator[str]:
     if opened.phase is not RoundPhase.CLOSING or step != opened.step:
         yield f"step {step} is not closing (the last was {opened.step})"
@@ -176,8 +194,8 @@ def _refused(opened: Round, refused: Sequence[RefusedUpdate]) -> Iterator[str]:
 
 def _session(state: Session, event: SessionEvent) -> Iterator[str]:
     extends = isinstance(event, SessionExtended) and state.phase is SessionPhase.COMPLETED
-    if state.ended and not extends:
-        yield f"the session is {state.phase}"
+    if state.archived or (state.ended and not extends):
+        yield f"the session is {'archived' if state.archived else state.phase}"
     following = (state.completed + 1, state.next_attempt)
     match event:
         case SessionWaiting():

@@ -7,7 +7,7 @@ from fedbus_schemas.events import RoundCompleted
 from fedbus_schemas.updates import Manifest, StoredUpdate
 
 from fedbus_core.audit.bundle import MESSAGE_BYTES_MAX, UNREADABLE, Bundle, UpdateMember
-from fedbus_core.audit.chain import Outcome
+from fedbus_core.audit.chain import Outcome, Pruned
 from fedbus_core.audit.findings import Code, Level, Report, place
 from fedbus_core.audit.sets import SetCheck
 
@@ -19,6 +19,7 @@ class OutcomeCheck:
     bundle: Bundle
     report: Report
     sets: SetCheck
+    pruned: Pruned
     sealed: int = 0
 
     def take(self, outcome: Outcome) -> None:
@@ -27,7 +28,12 @@ class OutcomeCheck:
         ends = outcome.event.TYPE != "round.reopened.v1"
         if ends:
             self._check_members(outcome, stored)
-        self._check_complete(outcome, [one for one in stored if one.sequence <= outcome.cutoff])
+        if not stored and self.pruned.has(outcome.attempt):
+            where = place("log", entry=outcome.number, attempt=outcome.attempt)
+            detail = "as the log says; what was stored is not compared"
+            self.report.add(Code.UPDATES_PRUNED, where, detail, Level.NOTE)
+        else:
+            self._check_complete(outcome, [one for one in stored if one.sequence <= outcome.cutoff])
         if isinstance(outcome.event, RoundCompleted):
             self.report.totals.rounds += 1
             self.sets.take(outcome, outcome.event)

@@ -4,7 +4,7 @@ Nothing here raises for what a bundle holds: whatever is wrong becomes a finding
 """
 
 import hashlib
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 
 from fedbus_schemas.events import RoundCompleted
 
@@ -19,7 +19,7 @@ from fedbus_core.audit.bundle import (
     log_name,
     sum_line,
 )
-from fedbus_core.audit.chain import Step, Walk
+from fedbus_core.audit.chain import Step, Walk, pruned
 from fedbus_core.audit.findings import Code, Report, place
 from fedbus_core.audit.heads import CheckSignature, HeadCheck
 from fedbus_core.audit.outcomes import OutcomeCheck
@@ -54,10 +54,18 @@ def verify(
         heads = HeadCheck(bundle, keys_in, check_signature, report)
         blobs = BlobCheck(bundle, report, damaged, models_removed)
         sets = SetCheck(bundle, report, blobs, check_signature)
-        _check_log(bundle, heads, OutcomeCheck(bundle, report, sets), report)
+        gone = pruned(_entries(bundle))
+        _check_log(bundle, heads, OutcomeCheck(bundle, report, sets, gone), report)
     except BundleError as error:
         report.add(Code.FORM, f"byte {error.offset}, {error.member}", error.detail)
     return report
+
+
+def _entries(bundle: Bundle) -> Iterator[bytes]:
+    for number in bundle.logged:
+        data = bundle.content(log_name(number), size_max=MESSAGE_BYTES_MAX)
+        if data is not None:
+            yield data
 
 
 def _check_sums(bundle: Bundle, report: Report) -> frozenset[str]:

@@ -19,7 +19,9 @@ from fedbus_schemas.events import (
     RoundCompleted,
     RoundFailed,
     RoundOpened,
+    RoundPruned,
     RoundReopened,
+    SessionArchived,
     SessionCompleted,
     SessionExtended,
     SessionFailed,
@@ -35,6 +37,7 @@ from fedbus_schemas.refusals import Refusal, RefusalCode
 from fedbus_schemas.sessions import (
     COHORT_SIZE_MAX,
     ROUNDS_MAX,
+    ArchiveSession,
     BelowMinimum,
     ExtendSession,
     PauseSession,
@@ -46,6 +49,7 @@ from fedbus_schemas.sessions import (
 from fedbus_schemas.work import FinishResult
 
 from fedbus_core.rounds.cohort import choose, trace_id
+from fedbus_core.rounds.evolve import with_timeout
 from fedbus_core.rounds.state import Round, RoundPhase, Session, SessionPhase
 
 LATE_TOLERANCE = timedelta(seconds=5)
@@ -88,6 +92,8 @@ def decide(state: Session | None, given: Input, facts: Facts) -> Decision:
     match given:
         case StartSession():
             return _nothing(RefusalCode.ALREADY_EXISTS, f"session {state.session} exists")
+        case ArchiveSession():
+            return _archive(state)
         case PauseSession() | ResumeSession() | StopSession() | ExtendSession():
             return _command(state, given, facts)
         case TargetReached():
@@ -120,6 +126,8 @@ def _command(
     state: Session, given: PauseSession | ResumeSession | StopSession | ExtendSession, facts: Facts
 ) -> Decision:
     extendable = isinstance(given, ExtendSession) and state.phase is SessionPhase.COMPLETED
+    if state.archived:
+        return _nothing(RefusalCode.SESSION_ENDED, "the session is archived")
     if state.ended and not extendable:
         return _nothing(RefusalCode.SESSION_ENDED, f"the session is {state.phase}")
     match given:
@@ -137,15 +145,41 @@ def _command(
             )
             return Decision((SessionResumed(), *following))
         case StopSession():
-            return Decision((SessionStopped(reason=given.reason),))
+            stopped = SessionStopped(reason=given.reason)
+            return Decision((stopped, *_pruned(state, state.round)))
         case ExtendSession():
-            total = state.rounds_total + given.rounds
-            if total > ROUNDS_MAX:
-                return _nothing(RefusalCode.INVALID, f"rounds: {total} is above {ROUNDS_MAX}")
-            following = () if not extendable else _next_round(state, facts, state.completed + 1, 1)
-            return Decision((SessionExtended(rounds=total), *following))
+            return _extend(state, given, facts)
         case _:
             assert_never(given)
+
+
+def _extend(state: Session, given: ExtendSession, facts: Facts) -> Decision:
+    total = state.rounds_total + given.rounds
+    if total > ROUNDS_MAX:
+        return _nothing(RefusalCode.INVALID, f"rounds: {total} is above {ROUNDS_MAX}")
+    extended = SessionExtended(rounds=total, round_timeout_s=given.round_timeout_s)
+    if state.phase is not SessionPhase.COMPLETED:
+        return Decision((extended,))
+    settings = with_timeout(state.settings, given.round_timeout_s)
+    following = _open(settings, state.model, facts, state.completed + 1, 1)
+    return Decision((extended, *following))
+
+
+def _archive(state: Session) -> Decision:
+    if state.archived:
+        return _nothing(RefusalCode.ALREADY_EXISTS, "the session is archived")
+    if not state.ended:
+        return _nothing(
+            RefusalCode.NOT_POSSIBLE_NOW, f"the session is {state.phase}: stop it first"
+        )
+    return Decision((SessionArchived(),))
+
+
+def _pruned(state: Session, over: Round | None) -> tuple[AnyEvent, ...]:
+    """Let go of the updates of an attempt that is over, where the settings ask for it."""
+    if over is None or state.settings.keep_updates:
+        return ()
+    return (RoundPruned(round=over.number, attempt=over.attempt),)
 
 
 def _clients(state: Session, facts: Facts) -> Decision:
@@ -263,11 +297,12 @@ def _completed(
         timings=given.timings,
         state=given.state,
     )
+    ended = (completed, *_pruned(state, opened))
     if opened.number >= state.rounds_total:
-        return completed, SessionCompleted(rounds=opened.number, model=given.model.digest)
+        return *ended, SessionCompleted(rounds=opened.number, model=given.model.digest)
     if state.phase is SessionPhase.PAUSED:
-        return (completed,)
-    return completed, *_open(state.settings, given.model, facts, opened.number + 1, 1)
+        return ended
+    return *ended, *_open(state.settings, given.model, facts, opened.number + 1, 1)
 
 
 def _attempt_failed(
@@ -282,10 +317,11 @@ def _attempt_failed(
         minimum=opened.minimum,
         refused=refused,
     )
+    ended = (failed, *_pruned(state, opened))
     if state.phase is SessionPhase.PAUSED:
-        return (failed,)
+        return ended
     if opened.attempt % state.settings.attempts_max != 0:
-        return failed, *_next_round(state, facts, opened.number, opened.attempt + 1)
+        return *ended, *_next_round(state, facts, opened.number, opened.attempt + 1)
     if state.settings.below_minimum is BelowMinimum.FAIL:
         detail = (
             f"{valid} valid updates of {opened.minimum} needed, after {opened.attempt} attempts"
@@ -293,8 +329,8 @@ def _attempt_failed(
         ending = SessionFailed(
             round=opened.number, reason=FailureReason.BELOW_MINIMUM, detail=detail
         )
-        return failed, ending
-    return failed, _waiting(state.settings, facts, opened.number, opened.attempt + 1, rest=True)
+        return *ended, ending
+    return *ended, _waiting(state.settings, facts, opened.number, opened.attempt + 1, rest=True)
 
 
 def _next_round(state: Session, facts: Facts, number: int, attempt: int) -> tuple[AnyEvent, ...]:

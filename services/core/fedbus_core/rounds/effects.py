@@ -12,7 +12,9 @@ from fedbus_schemas.events import (
     RoundClosing,
     RoundCompleted,
     RoundFailed,
+    RoundPruned,
     RoundReopened,
+    SessionArchived,
     SessionFailed,
     SessionStopped,
 )
@@ -73,14 +75,28 @@ class Forget:
     attempt: int
 
 
-Effect = KeepLive | KeepDeadline | KeepMail | AskFinish | SignHead | Forget
+@dataclass(frozen=True, slots=True)
+class DropUpdates:
+    """The stored updates of an attempt that is over are gone; none named = all of the session's."""
+
+    round: int | None = None
+    attempt: int | None = None
+
+
+Effect = KeepLive | KeepDeadline | KeepMail | AskFinish | SignHead | Forget | DropUpdates
 
 
 def effects(
     state: Session, number: int, entry_digest: str, events: tuple[AnyEvent, ...]
 ) -> tuple[Effect, ...]:
     """Give what the entry `number` asks for, as of the newest `state`."""
-    wanted: list[Effect] = []
+    # First of all: a client that is asked to train may upload the very same bytes once more.
+    wanted: list[Effect] = [
+        DropUpdates(event.round, event.attempt)
+        for event in events
+        if isinstance(event, RoundPruned)
+    ]
+    wanted += [DropUpdates() for event in events if isinstance(event, SessionArchived)]
     if number == state.mail_number:
         wanted.append(KeepMail())
     if any(isinstance(event, RoundClosing) for event in events):
@@ -106,7 +122,7 @@ def everything(state: Session) -> tuple[Effect, ...]:
 
 _DEADLINE_STAYS = (RoundClosing, RoundReopened)
 """Events that leave the pending deadline as it is: writing it again would cost a stored message."""
-_HEAD_EVENTS = (RoundCompleted, RoundFailed, SessionStopped, SessionFailed)
+_HEAD_EVENTS = (RoundCompleted, RoundFailed, SessionStopped, SessionFailed, SessionArchived)
 
 
 def _finish(state: Session) -> tuple[AskFinish, ...]:

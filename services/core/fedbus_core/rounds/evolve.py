@@ -9,7 +9,9 @@ from fedbus_schemas.events import (
     RoundCompleted,
     RoundFailed,
     RoundOpened,
+    RoundPruned,
     RoundReopened,
+    SessionArchived,
     SessionCompleted,
     SessionExtended,
     SessionFailed,
@@ -19,6 +21,7 @@ from fedbus_schemas.events import (
     SessionStopped,
     SessionWaiting,
 )
+from fedbus_schemas.sessions import SessionSettings
 
 from fedbus_core.rounds.state import Outcome, Round, RoundPhase, Session, SessionPhase
 
@@ -44,6 +47,10 @@ def evolve(state: Session, event: AnyEvent) -> None:
             _evolve_round(state, event)
         case RoundCompleted() | RoundFailed():
             _end_attempt(state, event)
+        case RoundPruned():
+            pass  # what is stored is no part of the state
+        case SessionArchived():
+            state.archived = True
         case (
             SessionWaiting()
             | SessionPaused()
@@ -122,6 +129,7 @@ def _evolve_session(
             state.phase = SessionPhase.RUNNING
         case SessionExtended():
             state.rounds_total = event.rounds
+            state.settings = with_timeout(state.settings, event.round_timeout_s)
             if state.phase is SessionPhase.COMPLETED:
                 state.phase = SessionPhase.RUNNING
             return
@@ -136,6 +144,13 @@ def _evolve_session(
         case _:
             assert_never(event)
     state.look_again, state.rest = None, False
+
+
+def with_timeout(settings: SessionSettings, round_timeout_s: float | None) -> SessionSettings:
+    """Give the settings with another round timeout; none = as they are."""
+    if round_timeout_s is None:
+        return settings
+    return settings.model_copy(update={"round_timeout_s": round_timeout_s})
 
 
 def _give_up(state: Session) -> None:

@@ -166,6 +166,7 @@ class Session:
     rest: bool = False
     outcome: Outcome | None = None
     reason: str = ""
+    archived: bool = False
     number: int = 0
     head: str = GENESIS
     sequence: int = 0
@@ -191,6 +192,7 @@ class Session:
             assert members == sorted(set(members)), "a cohort is sorted and names nobody twice"
             if self.round.phase is RoundPhase.CLOSING:
                 assert self.round.closing is not None, "a closing round knows its cut-off"
+        assert self.ended or not self.archived, "only an ended session is archived"
         assert (self.phase is SessionPhase.WAITING) == (self.look_again is not None)
         if self.phase is SessionPhase.COMPLETED:
             assert self.completed == self.rounds_total, "completed means all rounds are done"

@@ -15,6 +15,7 @@ from fedbus_schemas.events import (
     RoundFailed,
     RoundOpened,
     RoundReopened,
+    SessionArchived,
     SessionCompleted,
     SessionExtended,
     SessionFailed,
@@ -28,6 +29,7 @@ from fedbus_schemas.inputs import ClientsChanged, DeadlineFired, Input, TargetRe
 from fedbus_schemas.refusals import RefusalCode
 from fedbus_schemas.sessions import (
     ROUNDS_MAX,
+    ArchiveSession,
     ExtendSession,
     PauseSession,
     ResumeSession,
@@ -45,6 +47,7 @@ COMMANDS: dict[str, Input] = {
     "resume": ResumeSession(),
     "stop": StopSession(reason="enough"),
     "extend": ExtendSession(rounds=2),
+    "archive": ArchiveSession(),
 }
 
 
@@ -113,6 +116,7 @@ DECIDED: dict[str, dict[str, Expected]] = {
     ),
     "stop": in_all((SessionStopped,)),
     "extend": in_all((SessionExtended,), completed=(SessionExtended, RoundOpened)),
+    "archive": dict.fromkeys(PHASES, NOT_NOW) | dict.fromkeys(AT_THE_END, (SessionArchived,)),
 }
 
 

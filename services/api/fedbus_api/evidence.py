@@ -1,0 +1,85 @@
+"""Which blobs a session's log names, and whether a rule has deleted them."""
+
+from collections.abc import Iterable
+from enum import StrEnum
+
+from fedbus_runtime.ports import StoredMessage, Streams
+from fedbus_schemas import subjects
+from fedbus_schemas.codec import Unreadable, read
+from fedbus_schemas.ids import ClientId, Sha256
+from fedbus_schemas.streams import UPDATES
+from fedbus_schemas.updates import Manifest, StoredUpdate
+
+from fedbus_api.projection import Attempt, RoundDocument, SessionDocument
+from fedbus_api.reading import Reader
+
+UPDATES_AT_ONCE = 500
+
+
+class Claim(StrEnum):
+    """What a session's log says of a blob."""
+
+    NONE = "none"
+    KEPT = "kept"
+    PRUNED = "pruned"
+
+
+class Evidence:
+    """Looks blobs up in a session's log and among its stored updates."""
+
+    def __init__(self, streams: Streams, reader: Reader) -> None:
+        self._streams = streams
+        self._reader = reader
+
+    async def claim(self, document: SessionDocument, key: str) -> Claim:
+        """Say what the log says of the blob with this key under the project."""
+        kind, *_, digest = key.split("/")
+        rounds = await self._rounds(document)
+        if kind != "updates":
+            named = {digest for one in rounds for digest in _named(kind, one.attempts)}
+            if kind == "models":
+                named.add(document.initial.digest)
+            return Claim.KEPT if digest in named else Claim.NONE
+        client = key.split("/")[1]
+        if await self._is_stored(document, client, digest):
+            return Claim.KEPT
+        gone = document.archived is not None
+        asked = any(
+            client in attempt.cohort and (gone or attempt.pruned)
+            for one in rounds
+            for attempt in one.attempts
+        )
+        return Claim.PRUNED if asked else Claim.NONE
+
+    async def _rounds(self, document: SessionDocument) -> list[RoundDocument]:
+        last = document.latest.number if document.latest is not None else 0
+        return await self._reader.rounds(document, range(1, last + 1))
+
+    async def _is_stored(self, document: SessionDocument, client: ClientId, digest: Sha256) -> bool:
+        subject = subjects.update(document.project, document.session, "*", client, "*")
+        after = 0
+        while True:
+            found = await self._streams.read(UPDATES, subject, after=after, limit=UPDATES_AT_ONCE)
+            if any(_update(message) == digest for message in found):
+                return True
+            if len(found) < UPDATES_AT_ONCE:
+                return False
+            after = found[-1].sequence
+
+
+def _named(kind: str, attempts: Iterable[Attempt]) -> set[Sha256]:
+    """Give the blobs of a kind that attempts name."""
+    found = set()
+    for attempt in attempts:
+        refs = {"models": attempt.model, "sets": attempt.included, "states": attempt.state}
+        ref = refs[kind]
+        if ref is not None:
+            found.add(ref.digest)
+    return found
+
+
+def _update(message: StoredMessage) -> Sha256 | None:
+    try:
+        return read(Manifest, read(StoredUpdate, message.data).manifest).update.digest
+    except Unreadable:
+        return None
