@@ -8,7 +8,8 @@ import numpy as np
 from fedbus_core.aggregation.tensorfile import write
 
 from tests.chaos.crash_scenes import HURT_IN, Stage
-from tests.trainers import TINY
+from tests.stacks import eventually
+from tests.trainers import LARGE, TINY
 
 
 async def upload_model(stage: Stage) -> None:
@@ -48,6 +49,30 @@ async def use_a_package(stage: Stage) -> None:
     federation = await fed.ask("GET", "/v1/federation", params=project)
     assert (federation["generation"], federation["session"]) == (1, "pinned"), federation
     await fed.ask("POST", "/v1/sessions/pinned/stop", params=project)
+
+
+async def run_one_that_keeps_nothing(stage: Stage) -> None:
+    """Let two clients run another session, whose updates are deleted after its round."""
+    fed = stage.fed
+    await stage.arm()
+    model = (await fed.ask("POST", "/v1/models", content=write(LARGE)))["digest"]
+    body = {
+        "session": f"s-{secrets.token_hex(4)}",
+        "model": model,
+        "rounds": 1,
+        "minimum": 2,
+        "keep_updates": False,
+        "clients": {"ids": fed.names[:2]},
+    }
+    await fed.ask("POST", "/v1/sessions", json=body)
+    await stage.doomed()
+    path = f"/v1/sessions/{body['session']}/audit/updates/1/1"
+
+    async def gone() -> bool:
+        view = await fed.ask("GET", f"/v1/sessions/{body['session']}")
+        return view["phase"] == "completed" and not (await fed.http.get(path)).text
+
+    await eventually(gone, "the updates are deleted")
 
 
 async def look_on(stage: Stage) -> None:

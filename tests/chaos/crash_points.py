@@ -41,6 +41,7 @@ STORE = Run(model="large")
 BATCHES = Run(scenes.hold_the_next_round, batch_size=2)
 LOOK = Run(orders.look_on)
 MODEL = Run(orders.upload_model)
+NOTHING_KEPT = Run(orders.run_one_that_keeps_nothing)
 PACKAGE = Run(orders.use_a_package)
 
 RUNS: Mapping[str, Run] = {
@@ -56,6 +57,8 @@ RUNS: Mapping[str, Run] = {
     "controller.perform._keep_deadline.schedule": PLAIN,
     "controller.perform._sign_head.append": PLAIN,
     "controller.leftovers.look.delete": Run(scenes.leave_a_piece),
+    "controller.retention.drop.delete": NOTHING_KEPT,
+    "controller.retention.drop_updates.cancel": NOTHING_KEPT,
     "controller.redo._redo.append": Run(letters.retry_work),
     "controller.redo._redo.delete": Run(letters.retry_work),
     "controller.redo._deliver.append": Run(letters.retry_work),
