@@ -18,8 +18,8 @@ from fedbus_schemas.streams import REGISTRY
 from fedbus_schemas.views import LineageView, ModelView
 
 from fedbus_api.bodies import receive
+from fedbus_api.documents import RoundDocument, SessionDocument
 from fedbus_api.problems import Problem
-from fedbus_api.projection import RoundDocument, SessionDocument
 from fedbus_api.reading import Reader, place_of
 from fedbus_api.tail import Tail
 

@@ -38,8 +38,8 @@ from fedbus_schemas.sessions import (
 )
 from fedbus_schemas.streams import EVENTS
 
+from fedbus_api.documents import SessionDocument
 from fedbus_api.problems import Problem, refused
-from fedbus_api.projection import SessionDocument
 from fedbus_api.reading import Reader
 
 DECISION_WAIT_S = 10.0

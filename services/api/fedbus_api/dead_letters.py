@@ -18,8 +18,8 @@ from fedbus_schemas.refusals import MEANING, RefusalCode
 from fedbus_schemas.streams import DEAD, NOTES
 from fedbus_schemas.views import DeadLetterView, LetterOutcomeView, StuckView
 
+from fedbus_api.documents import SessionDocument
 from fedbus_api.problems import Problem
-from fedbus_api.projection import SessionDocument
 
 LOOKED_AT_MAX = 10_000
 """How many sequences of the stream a list looks back over."""

@@ -10,7 +10,7 @@ from fedbus_schemas.ids import ClientId, Sha256
 from fedbus_schemas.streams import UPDATES
 from fedbus_schemas.updates import Manifest, StoredUpdate
 
-from fedbus_api.projection import Attempt, RoundDocument, SessionDocument
+from fedbus_api.documents import Attempt, RoundDocument, SessionDocument
 from fedbus_api.reading import Reader
 
 UPDATES_AT_ONCE = 500

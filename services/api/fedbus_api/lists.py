@@ -14,9 +14,9 @@ from fedbus_schemas.views import (
     ValidationReportView,
 )
 
+from fedbus_api.documents import RoundDocument, SessionDocument
 from fedbus_api.listing.pages import Listing
 from fedbus_api.people import ClientRow
-from fedbus_api.projection import RoundDocument, SessionDocument
 from fedbus_api.validations import Means
 from fedbus_api.views import attempt_view, session_view
 

@@ -15,7 +15,7 @@ from pydantic import ValidationError
 from structlog.stdlib import get_logger
 
 from fedbus_api.dead_letters import DeadLetters
-from fedbus_api.projection import Attempt, RoundDocument, SessionDocument
+from fedbus_api.documents import Attempt, RoundDocument, SessionDocument
 from fedbus_api.validations import Means, Validations
 from fedbus_api.views import NO_VALIDATION, round_attempts, session_view, timeline_view
 

@@ -22,7 +22,8 @@ from fedbus_schemas.streams import EVENTS
 from fedbus_schemas.wire import Message
 from structlog.stdlib import get_logger
 
-from fedbus_api.projection import RoundDocument, SessionDocument, apply
+from fedbus_api.documents import RoundDocument, SessionDocument
+from fedbus_api.projection import apply
 
 ENTRIES_AT_ONCE = 200
 """Entries read at once; one with a full cohort has about 140 KB."""

@@ -24,7 +24,7 @@ from fedbus_schemas.views import (
     ValidationView,
 )
 
-from fedbus_api.projection import Attempt, RoundDocument, SessionDocument
+from fedbus_api.documents import Attempt, RoundDocument, SessionDocument
 
 NO_VALIDATION = ValidationView()
 

@@ -1,7 +1,8 @@
 """The projection is the fold, seen from outside."""
 
 import pytest
-from fedbus_api.projection import SessionDocument, apply
+from fedbus_api.documents import SessionDocument
+from fedbus_api.projection import apply
 from fedbus_core.rounds.log import LogBroken, fold
 from fedbus_schemas.views import Outcome
 from hypothesis import HealthCheck, given, settings

@@ -9,9 +9,9 @@ from fedbus_schemas.ids import ProjectId, SessionId
 from fedbus_schemas.refusals import RefusalCode
 from fedbus_schemas.streams import EVENTS
 
+from fedbus_api.documents import SessionDocument
 from fedbus_api.event_stream import MEDIA_TYPE, EventStream, Feed
 from fedbus_api.problems import Problem
-from fedbus_api.projection import SessionDocument
 from fedbus_api.routes.parameters import Project, Session, known_session
 from fedbus_api.wiring import Api, Parts
 

@@ -9,9 +9,9 @@ from fedbus_schemas.ids import AttemptNumber, ClientId, ProjectId, RoundNumber, 
 from fedbus_schemas.refusals import RefusalCode
 from fedbus_schemas.views import Page
 
+from fedbus_api.documents import SessionDocument
 from fedbus_api.listing.pages import CURSOR_CHARS_MAX, Asked, Cut
 from fedbus_api.problems import Problem
-from fedbus_api.projection import SessionDocument
 from fedbus_api.wiring import Api, Parts
 
 PAGE_MAX = 500

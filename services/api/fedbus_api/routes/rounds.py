@@ -7,9 +7,9 @@ from fedbus_schemas.ids import AttemptNumber, ProjectId, SessionId
 from fedbus_schemas.refusals import RefusalCode
 from fedbus_schemas.views import CountView, Page, RoundAttempts, RoundView, TimelineView
 
+from fedbus_api.documents import RoundDocument, SessionDocument
 from fedbus_api.lists import ROUNDS
 from fedbus_api.problems import Problem
-from fedbus_api.projection import RoundDocument, SessionDocument
 from fedbus_api.reading import ROUNDS_MAX
 from fedbus_api.routes.parameters import AskedList, Project, Round, Session, known_session, page
 from fedbus_api.wiring import Api, Parts

@@ -12,8 +12,8 @@ from fedbus_schemas.refusals import RefusalCode
 from fedbus_schemas.streams import EVENTS, REGISTRY
 from fedbus_schemas.views import HealthView, ServerState, ServersView, StatusView, StuckView
 
+from fedbus_api.documents import SessionDocument
 from fedbus_api.problems import Problem
-from fedbus_api.projection import SessionDocument
 from fedbus_api.routes.parameters import Project, authorize
 from fedbus_api.wiring import Api, Parts
 
