@@ -21,7 +21,7 @@ from fedbus_core.rounds.state import Session, SessionPhase
 from fedbus_runtime.connections import Servers
 from fedbus_runtime.errors import Away
 from fedbus_runtime.memory import MemoryWorld
-from fedbus_runtime.memory_streams import MemoryStream, MemoryStreams
+from fedbus_runtime.memory_streams import MemoryStream, MemoryStreams, matches
 from fedbus_runtime.ports import RoundKey, Tally
 from fedbus_runtime.service import LoopEnded, Service
 from fedbus_schemas import keys, subjects
@@ -173,8 +173,13 @@ class World:
                     f"{len(kept)} in {stream}: {sorted(m.subject for m in kept.values())[:3]}"
                 )
         for loans in self.consumers._loans.values():
-            last = self.server.streams[loans.consumer.stream].last_sequence
-            if loans.until or loans.cursor < last:
+            kept = self.server.streams[loans.consumer.stream].messages
+            ahead = [
+                message
+                for sequence, message in kept.items()
+                if sequence > loans.cursor and matches(loans.consumer.filter, message.subject)
+            ]
+            if loans.until or ahead:
                 found.append(f"{loans.consumer.name} has {len(loans.until)} unacknowledged")
         found += self._unsettled()
         return found
