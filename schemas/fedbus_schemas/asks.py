@@ -8,11 +8,9 @@ from typing import Annotated, Literal, Self
 
 from pydantic import AwareDatetime, Field, StringConstraints
 
-from fedbus_schemas.commands import CommandKept
 from fedbus_schemas.ids import (
     AttemptNumber,
     ClientId,
-    CommandId,
     PublicKey,
     RoundNumber,
     RuleName,
@@ -41,8 +39,6 @@ VERBS = (
     "decline",
 )
 PENDING_MAX = 64
-COMMANDS_MAX = 64
-"""Commands that a client may work on at once."""
 
 
 class Hello(Message):
@@ -81,10 +77,9 @@ class PendingUpdate(Message):
 
 
 class Sync(Message):
-    """What is open for me, and what became of these? `commands` are those that I work on."""
+    """What is open for me, and what became of these?"""
 
     pending: Annotated[tuple[PendingUpdate, ...], Field(max_length=PENDING_MAX)] = ()
-    commands: Annotated[tuple[CommandId, ...], Field(max_length=COMMANDS_MAX)] = ()
 
 
 class SessionReceipt(Receipt):
@@ -96,13 +91,11 @@ class SessionReceipt(Receipt):
 class Synced(Message):
     """The client's mail of every session, and receipts for what it asked about.
 
-    A pending update without a receipt is still open: the client sends it again. `ended` are those of its
-    commands that are over.
+    A pending update without a receipt is still open: the client sends it again.
     """
 
     mail: tuple[SignedMail, ...] = ()
     receipts: tuple[SessionReceipt, ...] = ()
-    ended: tuple[CommandId, ...] = ()
 
 
 class GrantRequest(Message):
@@ -197,6 +190,5 @@ class Answer(Message):
     grant: Grant | None = None
     pieces: PiecesGrant | None = None
     stored: Stored | None = None
-    kept: CommandKept | None = None
     noted: Noted | None = None
     refusal: Refusal | None = None
