@@ -38,7 +38,7 @@ MODELS: Mapping[str, Json] = {"tiny": TINY, "large": LARGE}
 PLAIN = Run()
 JOIN = Run(scenes.newcomer)
 STORE = Run(model="large")
-BATCHES = Run(scenes.hold_the_next_round, batch_size=2)
+BATCHES = Run(scenes.hold_the_next_round, model="large", batch_size=2)
 LOOK = Run(orders.look_on)
 MODEL = Run(orders.upload_model)
 NOTHING_KEPT = Run(orders.run_one_that_keeps_nothing)
