@@ -10,8 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 from fedbus_schemas import signing
 from fedbus_schemas.ids import SETTINGS_MAX
-from fedbus_schemas.models import BlobRef
-from fedbus_schemas.sessions import INLINE_BYTES_MAX
+from fedbus_schemas.models import INLINE_BYTES_MAX, BlobRef
 from fedbus_schemas.tasks import TrainTask
 from fedbus_schemas.updates import Manifest, Submission, Timings
 from pydantic import ValidationError

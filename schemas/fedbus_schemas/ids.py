@@ -54,3 +54,5 @@ Metrics = Annotated[
     dict[Annotated[str, StringConstraints(max_length=128)], float], Field(max_length=SETTINGS_MAX)
 ]
 """Numbers that a client reports of its own work: finite, by name."""
+AttributeKey = Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][A-Za-z0-9_./:-]{0,63}$")]
+"""An attribute's name, as `site` or `hardware.gpu`."""

@@ -8,6 +8,8 @@ from fedbus_schemas.ids import Sha256
 from fedbus_schemas.wire import Message
 
 TENSORS_MAX = 16_384
+INLINE_BYTES_MAX = 64 * 1024
+"""The largest blob that may ride inside a message."""
 
 
 class BlobRef(Message):

@@ -12,8 +12,15 @@ from typing import Annotated, Literal, TypeAlias
 
 from pydantic import AfterValidator, AwareDatetime, Field, JsonValue, StringConstraints
 
-from fedbus_schemas.ids import ClientId, Metrics, RoundNumber, Scalar, SessionId, Sha256
-from fedbus_schemas.selection import AttributeKey
+from fedbus_schemas.ids import (
+    AttributeKey,
+    ClientId,
+    Metrics,
+    RoundNumber,
+    Scalar,
+    SessionId,
+    Sha256,
+)
 from fedbus_schemas.wire import Message
 
 BATCH_RECORDS_MAX = 256

@@ -12,7 +12,7 @@ from typing import Annotated, Self, TypeAlias
 
 from pydantic import ConfigDict, Field, StringConstraints, ValidationError, model_validator
 
-from fedbus_schemas.ids import ClientId, Scalar
+from fedbus_schemas.ids import AttributeKey, ClientId, Scalar
 from fedbus_schemas.wire import Message
 
 IDS_MAX = 2_000
@@ -24,9 +24,6 @@ TEXT_MAX = 4_096
 """Characters of a query in its text form."""
 SHOWN_MAX = 80
 """Characters of a wrong condition that are said again."""
-
-AttributeKey = Annotated[str, StringConstraints(pattern=r"^[A-Za-z_][A-Za-z0-9_./:-]{0,63}$")]
-"""An attribute's name, as `site` or `hardware.gpu`."""
 
 Attributes: TypeAlias = Mapping[str, Scalar]
 """A client's current attributes."""

@@ -14,14 +14,12 @@ from pydantic import (
 
 from fedbus_schemas.aggregators import Given, Parameters, parameters_of
 from fedbus_schemas.ids import SETTINGS_MAX, SessionId, SessionName, Settings
-from fedbus_schemas.models import BlobRef, ModelRef
+from fedbus_schemas.models import INLINE_BYTES_MAX, BlobRef, ModelRef
 from fedbus_schemas.selection import ClientQuery
 from fedbus_schemas.wire import Message
 
 COHORT_SIZE_MAX = 2_000
 ROUNDS_MAX = 100_000
-INLINE_BYTES_MAX = 64 * 1024
-"""The largest blob that may ride inside a message."""
 
 
 RoundTimeout = Annotated[float, Field(gt=0, le=30 * 86_400)]

@@ -4,6 +4,8 @@ import sys
 
 # Not installed with the SDK, but here for other things; where it is, Crypto loads it and takes 5 MB more.
 sys.modules["cffi"] = None  # type: ignore[assignment]
+# The extra `websocket`, which nats-py loads where it is.
+sys.modules["aiohttp"] = None  # type: ignore[assignment]
 
 import fedbus  # noqa: E402
 

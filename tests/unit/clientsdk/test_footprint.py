@@ -32,6 +32,7 @@ OPTIONAL = {"_cffi_backend", "cffi", "pycparser", "fast_mail_parser", "orjson", 
 
 PROBE = """
 import json, sys, time
+sys.modules["aiohttp"] = None  # as without the extra `websocket`
 started = time.perf_counter()
 import fedbus
 import_s = time.perf_counter() - started

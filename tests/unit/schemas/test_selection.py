@@ -1,9 +1,8 @@
 """Queries for clients: what matches, why not, and the text form."""
 
 import pytest
-from fedbus_schemas.ids import Scalar
+from fedbus_schemas.ids import AttributeKey, Scalar
 from fedbus_schemas.selection import (
-    AttributeKey,
     BadQuery,
     ClientQuery,
     Condition,
