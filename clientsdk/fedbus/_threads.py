@@ -38,6 +38,7 @@ class Worker:
     def _work(self) -> None:
         while (call := self._calls.get()) is not None:
             call()
+            del call  # it holds a model, and the next call may be long in coming
 
 
 async def run(call: Callable[[], T], name: str) -> T:
