@@ -5,12 +5,12 @@ The same code runs in a combiner and in an auditor's replay.
 
 from fedbus_schemas.sessions import NumbersSettings
 
-from fedbus_core.aggregation.checks import Finding, check_update, check_weight
+from fedbus_core.aggregation.checks import Finding
 from fedbus_core.aggregation.grid import Grid
-from fedbus_core.aggregation.round_sum import Content, Made, grid_numbers, model_ref
+from fedbus_core.aggregation.round_sum import Content, Made, checked, grid_numbers, model_ref
 from fedbus_core.aggregation.rows import Row, Source, combine
 from fedbus_core.aggregation.rules.rule import RowsRule
-from fedbus_core.aggregation.tensorfile import Layout, TensorFileError, parse_layout
+from fedbus_core.aggregation.tensorfile import Layout
 
 
 class RoundRows:
@@ -27,15 +27,11 @@ class RoundRows:
 
     def take(self, client: str, content: Content, source: Source) -> Finding | None:
         """Check an update; without a finding it is in, and `source` gives the same bytes later."""
-        try:
-            layout = parse_layout(content.data, len(content.data))
-        except TensorFileError as error:
-            return Finding(error.code, "", error.detail)
-        found = check_weight(self._numbers, content.weight)
-        found = found or check_update(self._grid, layout, content.data)
-        if found is None:
-            self._rows[client] = Row(layout, source)
-        return found
+        found = checked(self._grid, self._numbers, content)
+        if isinstance(found, Finding):
+            return found
+        self._rows[client] = Row(found, source)
+        return None
 
     @property
     def is_enough(self) -> bool:

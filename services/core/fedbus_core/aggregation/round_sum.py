@@ -92,13 +92,20 @@ class RoundSum:
 
     def _weight(self, content: Content) -> int | Finding:
         """Check an update and weigh it."""
-        try:
-            layout = parse_layout(content.data, len(content.data))
-        except TensorFileError as error:
-            return Finding(error.code, "", error.detail)
-        found = check_weight(self.numbers, content.weight)
-        found = found or check_update(self.grid, layout, content.data)
-        return found or self.rule.weighing.weigh(content.weight, content.metrics)
+        found = checked(self.grid, self.numbers, content)
+        if isinstance(found, Finding):
+            return found
+        return self.rule.weighing.weigh(content.weight, content.metrics)
+
+
+def checked(grid: Grid, numbers: Numbers, content: Content) -> Layout | Finding:
+    """Check an update, whatever the rule: give its layout, or why it is refused."""
+    try:
+        layout = parse_layout(content.data, len(content.data))
+    except TensorFileError as error:
+        return Finding(error.code, "", error.detail)
+    found = check_weight(numbers, content.weight) or check_update(grid, layout, content.data)
+    return found or layout
 
 
 def grid_numbers(numbers: NumbersSettings, *, weight_bits: int | None = None) -> Numbers:

@@ -1,7 +1,9 @@
 """Makes one round's model again out of a bundle, as a combiner made it, but in other batches."""
 
 from bisect import bisect_left
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 from fedbus_schemas import keys
 from fedbus_schemas.codec import digest, read
@@ -13,7 +15,7 @@ from fedbus_schemas.updates import StoredUpdate
 from fedbus_core.aggregation.grid import exponents_of
 from fedbus_core.aggregation.round_rows import RoundRows
 from fedbus_core.aggregation.round_sum import Content, Made, RoundSum
-from fedbus_core.aggregation.rules.rule import Member, RowsRule, Rule, SumRule
+from fedbus_core.aggregation.rules.rule import Member, RowsRule, Rule
 from fedbus_core.aggregation.tensorfile import Buffer, parse_layout
 from fedbus_core.audit.bundle import MESSAGE_BYTES_MAX, Bundle, blob_name
 from fedbus_core.audit.bundle import Member as BundleMember
@@ -69,10 +71,10 @@ class Remaking:
         layout = parse_layout(base, len(base))
         exponents = exponents_of(layout, base)
         if isinstance(rule, RowsRule):
-            return self._rows(
-                RoundRows(layout, exponents, settings.numbers, rule), outcome, updates
-            )
-        return self._sum(rule, settings, outcome, updates, base, state)
+            rows = RoundRows(layout, exponents, settings.numbers, rule)
+            return self._rows(rows, outcome, updates)
+        sums = partial(RoundSum, layout, exponents, settings.numbers, rule)
+        return self._sum(sums, outcome, updates, base, state)
 
     def _rows(self, rows: RoundRows, outcome: Outcome, updates: list[IncludedUpdate]) -> Made:
         for update in updates:
@@ -88,16 +90,13 @@ class Remaking:
 
     def _sum(
         self,
-        rule: SumRule,
-        settings: SessionSettings,
+        new_sum: Callable[[], RoundSum],
         outcome: Outcome,
         updates: list[IncludedUpdate],
         base: Buffer,
         state: bytearray | None,
     ) -> Made:
-        layout = parse_layout(base, len(base))
-        exponents = exponents_of(layout, base)
-        total, batch = (RoundSum(layout, exponents, settings.numbers, rule) for _ in range(2))
+        total, batch = new_sum(), new_sum()
         members: list[Member] = []
         for update in updates:
             metrics = update.signed.content().metrics
@@ -108,7 +107,7 @@ class Remaking:
                 raise Impossible(f"client {update.client}: {finding.detail}")
             if batch.total.count == self.batch_size:
                 total.total.merge(batch.total)
-                batch = RoundSum(layout, exponents, settings.numbers, rule)
+                batch = new_sum()
         if batch.total.count:
             total.total.merge(batch.total)
         return total.model(base, state, sorted(members, key=lambda one: one.client))

@@ -13,9 +13,10 @@ of that type. A step uses them before they are rounded.
 from collections.abc import Callable
 
 import numpy as np
+from fedbus_schemas.aggregators import FedAdagrad, FedYogi
 
 from fedbus_core.aggregation.loading import Floats
-from fedbus_core.aggregation.rules.rule import Block
+from fedbus_core.aggregation.rules.rule import WEIGHINGS, Block, Step, SumRule
 
 
 def stepping(
@@ -44,3 +45,19 @@ def stepping(
         np.add(part.base, delta, out=delta)
 
     return block
+
+
+def steady(
+    name: str,
+    parameters: FedAdagrad | FedYogi,
+    second_moment: Callable[[Floats, Floats], None],
+) -> SumRule:
+    """Make a rule whose step is the same in every round."""
+    block = stepping(parameters.learning_rate, parameters.tau, parameters.beta1, second_moment)
+    return SumRule(
+        name=name,
+        version=1,
+        weighing=WEIGHINGS[parameters.weighting],
+        open=lambda _: Step(block),
+        moments=(0.0, parameters.second_moment_first),
+    )

@@ -11,7 +11,8 @@ from fedbus_schemas.aggregators import Bulyan, Given
 
 from fedbus_core.aggregation.loading import Floats
 from fedbus_core.aggregation.rules.krum import ranking
-from fedbus_core.aggregation.rules.rule import Combine, Rows, RowsRule
+from fedbus_core.aggregation.rules.median import middle
+from fedbus_core.aggregation.rules.rule import Combine, Rows, RowsRule, by_distances
 from fedbus_core.aggregation.rules.trimmed_mean import average
 
 
@@ -20,17 +21,15 @@ def rule(given: Given) -> RowsRule:
     parameters = Bulyan.model_validate(given)
     liars = parameters.byzantine
 
-    def plan(count: int, distances: Rows | None) -> Combine:
-        assert distances is not None, "the rule asks for distances"
+    def plan(distances: Rows) -> Combine:
+        count = len(distances)
         chosen = _chosen(distances, count - 2 * liars, liars)
         nearest = len(chosen) - 2 * liars
 
         def combine(rows: Rows) -> Floats:
             values = rows[chosen]
             values.sort(axis=0)
-            middle = np.add(values[(len(chosen) - 1) // 2], values[len(chosen) // 2])
-            np.multiply(middle, np.float64(0.5), out=middle)
-            apart = np.abs(np.subtract(values, middle))
+            apart = np.abs(np.subtract(values, middle(values)))
             order = np.argsort(apart, axis=0, kind="stable")[:nearest]
             return average(np.take_along_axis(values, order, axis=0))
 
@@ -39,7 +38,7 @@ def rule(given: Given) -> RowsRule:
     return RowsRule(
         name="bulyan",
         version=1,
-        plan=plan,
+        plan=by_distances(plan),
         updates_min=parameters.updates_min,
         needs_distances=True,
     )

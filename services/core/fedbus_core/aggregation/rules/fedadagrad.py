@@ -10,8 +10,8 @@ import numpy as np
 from fedbus_schemas.aggregators import FedAdagrad, Given
 
 from fedbus_core.aggregation.loading import Floats
-from fedbus_core.aggregation.rules.adaptive import stepping
-from fedbus_core.aggregation.rules.rule import WEIGHINGS, Opening, Step, SumRule
+from fedbus_core.aggregation.rules.adaptive import steady
+from fedbus_core.aggregation.rules.rule import SumRule
 
 
 def rule(given: Given) -> SumRule:
@@ -21,14 +21,4 @@ def rule(given: Given) -> SumRule:
     def second_moment(moment: Floats, square: Floats) -> None:
         np.add(moment, square, out=moment)
 
-    def begin(_: Opening) -> Step:
-        rate, tau = parameters.learning_rate, parameters.tau
-        return Step(stepping(rate, tau, parameters.beta1, second_moment))
-
-    return SumRule(
-        name="fedadagrad",
-        version=1,
-        weighing=WEIGHINGS[parameters.weighting],
-        open=begin,
-        moments=(0.0, parameters.second_moment_first),
-    )
+    return steady("fedadagrad", parameters, second_moment)

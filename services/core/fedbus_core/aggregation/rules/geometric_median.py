@@ -15,15 +15,15 @@ import numpy as np
 from fedbus_schemas.aggregators import GeometricMedian, Given
 
 from fedbus_core.aggregation.loading import Floats
-from fedbus_core.aggregation.rules.rule import Combine, Rows, RowsRule
+from fedbus_core.aggregation.rules.rule import Combine, Rows, RowsRule, by_distances
 
 
 def rule(given: Given) -> RowsRule:
     """Make the rule."""
     parameters = GeometricMedian.model_validate(given)
 
-    def plan(count: int, distances: Rows | None) -> Combine:
-        assert distances is not None, "the rule asks for distances"
+    def plan(distances: Rows) -> Combine:
+        count = len(distances)
         weights = [1.0 / count] * count
         for _ in range(parameters.steps):
             weights = _step(distances, weights, parameters.smoothing)
@@ -37,7 +37,9 @@ def rule(given: Given) -> RowsRule:
 
         return combine
 
-    return RowsRule(name="geometric_median", version=1, plan=plan, needs_distances=True)
+    return RowsRule(
+        name="geometric_median", version=1, plan=by_distances(plan), needs_distances=True
+    )
 
 
 def _step(distances: Rows, weights: list[float], smoothing: float) -> list[float]:

@@ -8,15 +8,15 @@ first client. Distances are float64 sums of a fixed order (`rows`), added to a s
 from fedbus_schemas.aggregators import Given, Krum
 
 from fedbus_core.aggregation.loading import Floats
-from fedbus_core.aggregation.rules.rule import Combine, Rows, RowsRule
+from fedbus_core.aggregation.rules.rule import Combine, Rows, RowsRule, by_distances
 
 
 def rule(given: Given) -> RowsRule:
     """Make the rule."""
     parameters = Krum.model_validate(given)
 
-    def plan(count: int, distances: Rows | None) -> Combine:
-        assert distances is not None, "the rule asks for distances"
+    def plan(distances: Rows) -> Combine:
+        count = len(distances)
         best = ranking(distances, count - parameters.byzantine - 2)[0]
 
         def combine(rows: Rows) -> Floats:
@@ -28,7 +28,7 @@ def rule(given: Given) -> RowsRule:
     return RowsRule(
         name="krum",
         version=1,
-        plan=plan,
+        plan=by_distances(plan),
         updates_min=parameters.updates_min,
         needs_distances=True,
     )

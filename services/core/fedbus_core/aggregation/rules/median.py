@@ -18,13 +18,16 @@ def rule(given: Given) -> RowsRule:
     return RowsRule(name="median", version=1, plan=_plan)
 
 
-def _plan(count: int, _: Rows | None) -> Combine:
-    low, high = (count - 1) // 2, count // 2
-
+def _plan(_: int, __: Rows | None) -> Combine:
     def combine(rows: Rows) -> Floats:
         rows.sort(axis=0)
-        middle: Floats = np.add(rows[low], rows[high])
-        np.multiply(middle, np.float64(0.5), out=middle)
-        return middle
+        return middle(rows)
 
     return combine
+
+
+def middle(rows: Rows) -> Floats:
+    """Give the middle value of sorted rows, or the mean of the two middle ones."""
+    found: Floats = np.add(rows[(len(rows) - 1) // 2], rows[len(rows) // 2])
+    np.multiply(found, np.float64(0.5), out=found)
+    return found

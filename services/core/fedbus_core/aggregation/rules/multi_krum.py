@@ -9,7 +9,7 @@ from fedbus_schemas.aggregators import Given, MultiKrum
 
 from fedbus_core.aggregation.loading import Floats
 from fedbus_core.aggregation.rules.krum import ranking
-from fedbus_core.aggregation.rules.rule import Combine, Rows, RowsRule
+from fedbus_core.aggregation.rules.rule import Combine, Rows, RowsRule, by_distances
 from fedbus_core.aggregation.rules.trimmed_mean import average
 
 
@@ -18,8 +18,8 @@ def rule(given: Given) -> RowsRule:
     parameters = MultiKrum.model_validate(given)
     liars = parameters.byzantine
 
-    def plan(count: int, distances: Rows | None) -> Combine:
-        assert distances is not None, "the rule asks for distances"
+    def plan(distances: Rows) -> Combine:
+        count = len(distances)
         kept = sorted(ranking(distances, count - liars - 2)[: parameters.keep or count - liars])
 
         def combine(rows: Rows) -> Floats:
@@ -30,7 +30,7 @@ def rule(given: Given) -> RowsRule:
     return RowsRule(
         name="multi_krum",
         version=1,
-        plan=plan,
+        plan=by_distances(plan),
         updates_min=parameters.updates_min,
         needs_distances=True,
     )

@@ -10,7 +10,7 @@ import numpy as np
 from fedbus_schemas.aggregators import Given, NearestNeighbourMixing
 
 from fedbus_core.aggregation.loading import Floats
-from fedbus_core.aggregation.rules.rule import Combine, Rows, RowsRule
+from fedbus_core.aggregation.rules.rule import Combine, Rows, RowsRule, by_distances
 from fedbus_core.aggregation.rules.trimmed_mean import average
 
 
@@ -19,8 +19,8 @@ def rule(given: Given) -> RowsRule:
     parameters = NearestNeighbourMixing.model_validate(given)
     liars = parameters.byzantine
 
-    def plan(count: int, distances: Rows | None) -> Combine:
-        assert distances is not None, "the rule asks for distances"
+    def plan(distances: Rows) -> Combine:
+        count = len(distances)
         nearest = mixtures(distances, count - liars)
 
         def combine(rows: Rows) -> Floats:
@@ -33,7 +33,7 @@ def rule(given: Given) -> RowsRule:
     return RowsRule(
         name="nearest_neighbour_mixing",
         version=1,
-        plan=plan,
+        plan=by_distances(plan),
         updates_min=parameters.updates_min,
         needs_distances=True,
     )

@@ -146,4 +146,14 @@ class RowsRule:
         return False
 
 
+def by_distances(plan: Callable[[Rows], Combine]) -> Callable[[int, Rows | None], Combine]:
+    """Make the `plan` of a rule that `needs_distances` and is planned by them alone."""
+
+    def planned(_: int, distances: Rows | None) -> Combine:
+        assert distances is not None, "the rule asks for distances"
+        return plan(distances)
+
+    return planned
+
+
 Rule: TypeAlias = SumRule | RowsRule
