@@ -33,6 +33,11 @@ class Parameters(BaseModel):
         return 29
 
     @property
+    def compares(self) -> bool:
+        """Whether the rule compares the updates with one another, so that none can be folded ahead."""
+        return False
+
+    @property
     def given(self) -> Given:
         """All parameters, as the log keeps them."""
         return self.model_dump(exclude_none=True)
@@ -123,11 +128,20 @@ class FedAdam(Adaptive):
         return super().second_moment_first
 
 
-class Median(Parameters):
+class Comparing(Parameters):
+    """A rule that needs all updates at once."""
+
+    @property
+    def compares(self) -> bool:
+        """They are read again, all of them."""
+        return True
+
+
+class Median(Comparing):
     """The middle value of every coordinate; half of the clients may lie."""
 
 
-class TrimmedMean(Parameters):
+class TrimmedMean(Comparing):
     """The mean of every coordinate without its largest and smallest values."""
 
     trim: Annotated[float, Field(ge=0, lt=0.5)] = Field(
@@ -135,7 +149,7 @@ class TrimmedMean(Parameters):
     )
 
 
-class Krum(Parameters):
+class Krum(Comparing):
     """The one update that lies nearest to its neighbours."""
 
     byzantine: Annotated[int, Field(ge=0, le=1000)] = Field(
@@ -161,7 +175,7 @@ class MultiKrum(Krum):
         return max(super().updates_min, self.keep or 1)
 
 
-class Bulyan(Parameters):
+class Bulyan(Comparing):
     """Krum's choice, then of every coordinate the values nearest the median."""
 
     byzantine: Annotated[int, Field(ge=0, le=500)] = Field(
@@ -174,7 +188,7 @@ class Bulyan(Parameters):
         return 4 * self.byzantine + 3
 
 
-class GeometricMedian(Parameters):
+class GeometricMedian(Comparing):
     """The point with the smallest sum of distances to the updates."""
 
     steps: Annotated[int, Field(ge=1, le=1000)] = Field(
@@ -185,7 +199,7 @@ class GeometricMedian(Parameters):
     )
 
 
-class NearestNeighbourMixing(Parameters):
+class NearestNeighbourMixing(Comparing):
     """Every update mixed with its nearest neighbours, then a trimmed mean."""
 
     byzantine: Annotated[int, Field(ge=0, le=1000)] = Field(

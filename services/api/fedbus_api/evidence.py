@@ -1,8 +1,10 @@
 """Which blobs a session's log names, and whether a rule has deleted them."""
 
 from collections.abc import Iterable
+from contextlib import aclosing
 from enum import StrEnum
 
+from fedbus_runtime.paging import in_pages
 from fedbus_runtime.ports import StoredMessage, Streams
 from fedbus_schemas import subjects
 from fedbus_schemas.codec import Unreadable, read
@@ -57,14 +59,12 @@ class Evidence:
 
     async def _is_stored(self, document: SessionDocument, client: ClientId, digest: Sha256) -> bool:
         subject = subjects.update(document.project, document.session, "*", client, "*")
-        after = 0
-        while True:
-            found = await self._streams.read(UPDATES, subject, after=after, limit=UPDATES_AT_ONCE)
-            if any(_update(message) == digest for message in found):
-                return True
-            if len(found) < UPDATES_AT_ONCE:
-                return False
-            after = found[-1].sequence
+        pages = in_pages(self._streams, UPDATES, subject, at_once=UPDATES_AT_ONCE)
+        async with aclosing(pages) as stored:
+            async for message in stored:
+                if _update(message) == digest:
+                    return True
+        return False
 
 
 def _named(kind: str, attempts: Iterable[Attempt]) -> set[Sha256]:

@@ -14,6 +14,7 @@ from typing import TypeVar
 
 from fedbus_core.rounds.log import LogBroken
 from fedbus_runtime.errors import RecordsAway
+from fedbus_runtime.paging import in_pages
 from fedbus_runtime.ports import Documents, StoredMessage, Streams
 from fedbus_schemas import subjects
 from fedbus_schemas.codec import Unreadable, digest, read
@@ -249,14 +250,13 @@ class Reader:
         self, project: ProjectId, session: SessionId, document: SessionDocument | None
     ) -> _Caught:
         caught = _Caught(document)
-        while True:
-            after = caught.document.sequence if caught.document else 0
-            subject = subjects.event(project, session)
-            entries = await self._streams.read(EVENTS, subject, after=after, limit=ENTRIES_AT_ONCE)
-            for entry in entries:
-                caught.step(entry)
-            if len(entries) < ENTRIES_AT_ONCE:
-                return caught
+        subject = subjects.event(project, session)
+        after = document.sequence if document else 0
+        async for entry in in_pages(
+            self._streams, EVENTS, subject, at_once=ENTRIES_AT_ONCE, after=after
+        ):
+            caught.step(entry)
+        return caught
 
     async def _keep(self, caught: _Caught) -> None:
         """Put the rounds first and the session last: a session's document vouches for its rounds."""

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Generic, TypeVar
 
+from fedbus_runtime.paging import in_pages
 from fedbus_runtime.ports import Clock, StoredMessage, Streams
 from fedbus_schemas.codec import digest
 from fedbus_schemas.ids import ProjectId, Sha256
@@ -77,18 +78,13 @@ class Tail(Generic[R]):
             kept.rows.clear()
             kept.sequence = 0
         after = max(kept.sequence, newest.sequence - self._kept_max)
-        while True:
-            found = await self._streams.read(
-                self._stream, subject, after=after, limit=MESSAGES_AT_ONCE
-            )
-            for message in found:
-                self._take(kept, message)
-            if len(found) < MESSAGES_AT_ONCE:
-                break
-            after = found[-1].sequence
-        if found:
-            mark = (found[-1].sequence, digest(found[-1].data))
-        kept.sequence, kept.head = mark
+        last = newest
+        async for message in in_pages(
+            self._streams, self._stream, subject, at_once=MESSAGES_AT_ONCE, after=after
+        ):
+            self._take(kept, message)
+            last = message
+        kept.sequence, kept.head = last.sequence, digest(last.data)
 
     def _take(self, kept: _Kept[R], message: StoredMessage) -> None:
         key = message.subject if self._stream.one_per_subject is not None else message.sequence

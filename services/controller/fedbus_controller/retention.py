@@ -1,10 +1,11 @@
 """Deletes stored updates that a session no longer keeps: their blobs first, then the messages naming them."""
 
 import asyncio
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 import structlog
+from fedbus_runtime.paging import in_pages
 from fedbus_runtime.ports import Blobs, StoredMessage, Streams
 from fedbus_runtime.together import together
 from fedbus_schemas import keys, subjects
@@ -37,7 +38,7 @@ async def drop_updates(
     update twice sent it once. Raises `BusAway`, `StoreAway`.
     """
     found = _Found()
-    async for message in _stored(streams, subject):
+    async for message in in_pages(streams, UPDATES, subject, at_once=UPDATES_AT_ONCE):
         found.sequences.add(message.sequence)
         named = _named(message)
         if named is not None:
@@ -66,24 +67,11 @@ async def _named_elsewhere(
     named: set[Sha256] = set()
     left_out = frozenset(but)
     subject = subjects.update(project, "*", "*", client, "*")
-    async for message in _stored(streams, subject):
+    async for message in in_pages(streams, UPDATES, subject, at_once=UPDATES_AT_ONCE):
         manifest = None if message.sequence in left_out else _named(message)
         if manifest is not None:
             named.add(manifest.update.digest)
     return named
-
-
-async def _stored(streams: Streams, subject: str) -> AsyncIterator[StoredMessage]:
-    after = 0
-    while True:
-        page: Sequence[StoredMessage] = await streams.read(
-            UPDATES, subject, after=after, limit=UPDATES_AT_ONCE
-        )
-        for message in page:
-            yield message
-        if len(page) < UPDATES_AT_ONCE:
-            return
-        after = page[-1].sequence
 
 
 def _named(message: StoredMessage) -> Manifest | None:

@@ -16,6 +16,7 @@ from fedbus_schemas.selection import ClientQuery, mismatch
 from fedbus_schemas.streams import REGISTRY
 from structlog.stdlib import get_logger
 
+from fedbus_runtime.paging import in_pages
 from fedbus_runtime.ports import Streams
 
 AT_ONCE = 500
@@ -48,18 +49,16 @@ class AttributeTable:
         """Give all that is known now. Raises `BusAway`."""
         kept = self._projects.setdefault(project, _Project())
         subject = subjects.attributes_record(project)
-        while True:
-            found = await self._streams.read(REGISTRY, subject, after=kept.sequence, limit=AT_ONCE)
-            for message in found:
-                kept.sequence = max(kept.sequence, message.sequence)
-                try:
-                    record = read(ClientAttributes, message.data)
-                except Unreadable as error:
-                    log.error("attributes.unreadable", subject=message.subject, why=str(error))
-                    continue
-                kept.known[subjects.token(message.subject, 4)] = record
-            if len(found) < AT_ONCE:
-                return dict(kept.known)
+        pages = in_pages(self._streams, REGISTRY, subject, at_once=AT_ONCE, after=kept.sequence)
+        async for message in pages:
+            kept.sequence = max(kept.sequence, message.sequence)
+            try:
+                record = read(ClientAttributes, message.data)
+            except Unreadable as error:
+                log.error("attributes.unreadable", subject=message.subject, why=str(error))
+                continue
+            kept.known[subjects.token(message.subject, 4)] = record
+        return dict(kept.known)
 
     async def choose(
         self, project: ProjectId, query: ClientQuery, clients: Iterable[ClientRecord]

@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator
 
 from fastapi import APIRouter
 from fastapi.responses import StreamingResponse
+from fedbus_runtime.paging import in_pages
 from fedbus_runtime.ports import Streams
 from fedbus_schemas import subjects
 from fedbus_schemas.ids import ProjectId, SessionId
@@ -128,13 +129,7 @@ def _lines(streams: Streams, stream: Stream, subject: str) -> StreamingResponse:
 
 
 async def _stored(streams: Streams, stream: Stream, subject: str) -> AsyncIterator[bytes]:
-    after = 0
-    while True:
-        found = await streams.read(stream, subject, after=after, limit=MESSAGES_AT_ONCE)
-        for one in found:
-            data = base64.b64encode(one.data).decode()
-            line = StoredEntry(sequence=one.sequence, time=one.time, data=data)
-            yield line.to_bytes() + b"\n"
-        if len(found) < MESSAGES_AT_ONCE:
-            return
-        after = found[-1].sequence
+    async for one in in_pages(streams, stream, subject, at_once=MESSAGES_AT_ONCE):
+        data = base64.b64encode(one.data).decode()
+        line = StoredEntry(sequence=one.sequence, time=one.time, data=data)
+        yield line.to_bytes() + b"\n"

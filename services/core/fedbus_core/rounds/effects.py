@@ -169,9 +169,13 @@ def makes_partials(settings: SessionSettings, model: ModelRef, updates: int) -> 
     """Say whether updates are folded ahead of the finish.
 
     What a single batch holds, the finish folds alone. It reads what rides inside messages anyway, and
-    folding that takes less than making a partial of it.
+    folding that takes less than making a partial of it. A rule that compares updates has no partials.
     """
-    return updates > settings.batch_size and model.size > settings.inline_bytes_max
+    return (
+        updates > settings.batch_size
+        and model.size > settings.inline_bytes_max
+        and not settings.parameters.compares
+    )
 
 
 def _batch_size(state: Session, target: int) -> int:

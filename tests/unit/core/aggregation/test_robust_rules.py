@@ -111,3 +111,9 @@ def test_krum_needs_enough_updates(given: dict[str, object], needed: int) -> Non
     with pytest.raises(ValueError, match=f"set minimum to {needed} or more"):
         SessionSettings.model_validate({**wanted, "minimum": needed - 1})
     SessionSettings.model_validate({**wanted, "minimum": needed})
+
+
+@pytest.mark.parametrize("name", sorted(RULES))
+def test_just_the_rules_over_rows_compare(name: str) -> None:
+    given = parameters_of(name, {})
+    assert given.compares == isinstance(RULES[name](given.given), RowsRule)

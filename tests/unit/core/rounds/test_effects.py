@@ -1,6 +1,7 @@
 """What the world must look like: the same for the same state, and a way on from every state."""
 
 from datetime import timedelta
+from typing import Any
 
 import pytest
 from fedbus_core.rounds.decide import LOOK_AGAIN
@@ -196,10 +197,14 @@ def test_the_live_round_counts_what_is_wanted_now() -> None:
 
 @pytest.mark.parametrize(
     "settings",
-    [{"batch_size": 3}, {"batch_size": 2, "inline_bytes_max": 65536}],
-    ids=["one batch holds all", "updates ride along"],
+    [
+        {"batch_size": 3},
+        {"batch_size": 2, "inline_bytes_max": 65536},
+        {"batch_size": 2, "inline_bytes_max": 0, "aggregator": "median"},
+    ],
+    ids=["one batch holds all", "updates ride along", "the rule compares updates"],
 )
-def test_nobody_folds_ahead_where_the_finish_alone_is_quicker(settings: dict[str, int]) -> None:
+def test_nobody_folds_ahead_where_the_finish_does_it_alone(settings: dict[str, Any]) -> None:
     world = RoundWorld("abc")
     world.start(**{"minimum": 2, "inline_bytes_max": 0, **settings})
     assert live_round(world.session).batch_size == 0
