@@ -25,7 +25,7 @@ from fedbus_schemas.wire import Message
 from starlette.types import Receive, Scope, Send
 from structlog.stdlib import get_logger
 
-from fedbus_api.live import validation_report
+from fedbus_api.validations import validation_report
 
 HEARTBEAT_S = 15.0
 HINTS_WAITING_MAX = 1_000

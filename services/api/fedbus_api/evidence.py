@@ -7,12 +7,13 @@ from enum import StrEnum
 from fedbus_runtime.paging import in_pages
 from fedbus_runtime.ports import StoredMessage, Streams
 from fedbus_schemas import subjects
-from fedbus_schemas.codec import Unreadable, read
+from fedbus_schemas.codec import Unreadable
 from fedbus_schemas.ids import ClientId, Sha256
 from fedbus_schemas.streams import UPDATES
-from fedbus_schemas.updates import Manifest, StoredUpdate
+from pydantic import ValidationError
 
 from fedbus_api.documents import Attempt, RoundDocument, SessionDocument
+from fedbus_api.live import manifest
 from fedbus_api.reading import Reader
 
 UPDATES_AT_ONCE = 500
@@ -80,6 +81,6 @@ def _named(kind: str, attempts: Iterable[Attempt]) -> set[Sha256]:
 
 def _update(message: StoredMessage) -> Sha256 | None:
     try:
-        return read(Manifest, read(StoredUpdate, message.data).manifest).update.digest
-    except Unreadable:
+        return manifest(message).update.digest
+    except (Unreadable, ValidationError):
         return None

@@ -9,7 +9,7 @@ from fedbus_schemas import subjects
 from fedbus_schemas.codec import Unreadable, read
 from fedbus_schemas.ids import ClientId
 from fedbus_schemas.streams import UPDATES
-from fedbus_schemas.updates import Manifest, StoredUpdate, Timings, ValidationReport
+from fedbus_schemas.updates import Manifest, StoredUpdate, Timings
 from fedbus_schemas.views import RoundAttempts, SessionView, TimelineView, ValidationView
 from pydantic import ValidationError
 from structlog.stdlib import get_logger
@@ -44,7 +44,10 @@ class Live:
 
     async def session(self, document: SessionDocument) -> SessionView:
         """Show a session with its live count, its last model's validation and what holds it up."""
-        means = await self._validations.means(document.project)
+        return await self.completed(document, await self._validations.means(document.project))
+
+    async def completed(self, document: SessionDocument, means: Means) -> SessionView:
+        """Show a session, as `session` does, with the project's means at hand."""
         stored, stuck = await asyncio.gather(
             self.stored(document), self._dead_letters.stuck(document)
         )
@@ -96,14 +99,6 @@ def validated(means: Means, document: SessionDocument) -> ValidationView:
     if not document.completed:
         return NO_VALIDATION
     return means.of(document.session, document.completed, document.model.digest)
-
-
-def validation_report(message: StoredMessage) -> ValidationReport | None:
-    """Read a report; clients wrote it, so it may be anything."""
-    try:
-        return read(ValidationReport, message.data)
-    except Unreadable:
-        return None
 
 
 def _timings(message: StoredMessage) -> Timings:

@@ -78,6 +78,13 @@ class Packages:
         """Give a stored package. Raises `Problem`."""
         return await self._view(project, await self._record(project, digest))
 
+    async def active(self, project: ProjectId) -> PackageView:
+        """Give the package that a new session pins. Raises `Problem`."""
+        _, current = await self._current(project)
+        if current.package is None:
+            raise Problem(RefusalCode.NOT_FOUND, f"project {project} has no active package")
+        return _shown(await self._record(project, current.package.digest), current)
+
     async def federation(self, project: ProjectId) -> FederationView:
         """Say what the federation runs, and what its generations were set up with, newest first."""
         _, current = await self._current(project)

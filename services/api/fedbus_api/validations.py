@@ -78,11 +78,17 @@ class Validations:
         return Means(known)
 
 
-def _row(message: StoredMessage) -> ValidationReportView | None:
+def validation_report(message: StoredMessage) -> ValidationReport | None:
     """Read a report; clients wrote it, so it may be anything."""
     try:
-        report = read(ValidationReport, message.data)
+        return read(ValidationReport, message.data)
     except Unreadable:
+        return None
+
+
+def _row(message: StoredMessage) -> ValidationReportView | None:
+    report = validation_report(message)
+    if report is None:
         return None
     return ValidationReportView(
         sequence=message.sequence,

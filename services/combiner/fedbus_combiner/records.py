@@ -4,7 +4,7 @@ A batch is split by kind, and each part goes to the client's subject of that kin
 sequence. The last message there says up to which batch it holds, so a resend finds its own.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import timedelta
 from typing import Annotated
 
@@ -29,7 +29,8 @@ from fedbus_schemas.records import (
 )
 from fedbus_schemas.refusals import Refusal, RefusalCode
 from fedbus_schemas.registry import ClientRecord
-from fedbus_schemas.streams import RECORDS, REGISTRY
+from fedbus_schemas.streams import RECORDS, REGISTRY, Stream
+from fedbus_schemas.wire import Message
 from pydantic import Field
 from structlog.stdlib import get_logger
 
@@ -106,25 +107,57 @@ class Records:
         changes = [one for one in batch.records if isinstance(one, AttributesRecord)]
         try:
             if changes:
-                refusal = await self._set(project, client, batch, changes)
-                if refusal is not None:
-                    return Answer(refusal=refusal)
+                await self._set(project, client, batch, changes)
             for kind, records in kinds.items():
                 await self._keep(subjects.logged(project, client, kind), batch, records)
         except Conflict as error:
             return Answer.refused(RefusalCode.RETRY_LATER, str(error))
+        except TooMany:
+            detail = f"a client has at most {ATTRIBUTES_MAX} attributes; take one away with null"
+            return Answer.refused(RefusalCode.TOO_LARGE, detail)
         return Answer(noted=Noted())
 
     async def _keep(self, subject: str, batch: RecordBatch, records: Sequence[AnyRecord]) -> None:
         """Store one kind of a batch unless it is there. Raises `Conflict` when others are always first."""
-        for attempt in range(TRIES_MAX):
-            last = await self._streams.last(RECORDS, subject)
+
+        def following(last: StoredMessage | None) -> Message | None:
             marks = () if last is None else _stored(last).marks
             if has_batch(marks, batch.stream, batch.batch):
+                return None
+            marks = with_batch(marks, batch.stream, batch.batch)
+            return StoredRecords(marks=marks, records=tuple(records))
+
+        await self._follow(RECORDS, subject, following)
+
+    async def _set(
+        self,
+        project: ProjectId,
+        client: ClientId,
+        batch: RecordBatch,
+        changes: Sequence[AttributesRecord],
+    ) -> None:
+        """Bring a client's attributes up to date. Raises `TooMany`, and `Conflict` as `_keep` does."""
+
+        def following(last: StoredMessage | None) -> Message | None:
+            before = ClientAttributes(client=client) if last is None else _current(last, client)
+            if has_batch(before.marks, batch.stream, batch.batch):
+                return None
+            return merge(before, batch, changes)
+
+        await self._follow(REGISTRY, subjects.attributes_record(project, client), following)
+
+    async def _follow(
+        self,
+        stream: Stream,
+        subject: str,
+        following: Callable[[StoredMessage | None], Message | None],
+    ) -> None:
+        """Store what follows a subject's last message; None = it stands there already."""
+        for attempt in range(TRIES_MAX):
+            last = await self._streams.last(stream, subject)
+            content = following(last)
+            if content is None:
                 return
-            content = StoredRecords(
-                marks=with_batch(marks, batch.stream, batch.batch), records=tuple(records)
-            )
             try:
                 expected = 0 if last is None else last.sequence
                 await self._streams.append(subject, content.to_bytes(), expected=expected)
@@ -134,41 +167,15 @@ class Records:
             else:
                 return
 
-    async def _set(
-        self,
-        project: ProjectId,
-        client: ClientId,
-        batch: RecordBatch,
-        changes: Sequence[AttributesRecord],
-    ) -> Refusal | None:
-        """Bring a client's attributes up to date. Raises `Conflict` when others are always first."""
-        subject = subjects.attributes_record(project, client)
-        for attempt in range(TRIES_MAX):
-            last = await self._streams.last(REGISTRY, subject)
-            before = ClientAttributes(client=client) if last is None else _current(last, client)
-            if has_batch(before.marks, batch.stream, batch.batch):
-                return None
-            after = merge(before, batch, changes)
-            if after is None:
-                detail = (
-                    f"a client has at most {ATTRIBUTES_MAX} attributes; take one away with null"
-                )
-                return Refusal(code=RefusalCode.TOO_LARGE, detail=detail)
-            try:
-                expected = 0 if last is None else last.sequence
-                await self._streams.append(subject, after.to_bytes(), expected=expected)
-            except Conflict:
-                if attempt == TRIES_MAX - 1:
-                    raise
-            else:
-                return None
-        return None
+
+class TooMany(Exception):
+    """A client would have more than `ATTRIBUTES_MAX` attributes."""
 
 
 def merge(
     before: ClientAttributes, batch: RecordBatch, changes: Sequence[AttributesRecord]
-) -> ClientAttributes | None:
-    """Give a client's attributes after these records; None when they would be too many.
+) -> ClientAttributes:
+    """Give a client's attributes after these records. Raises `TooMany`.
 
     Of two records of one stream the one logged later holds, whichever comes first.
     """
@@ -186,7 +193,7 @@ def merge(
     for key in gone[: max(0, len(attributes) - ATTRIBUTES_MAX)]:
         del attributes[key]
     if len(attributes) > ATTRIBUTES_MAX:
-        return None
+        raise TooMany
     marks = with_batch(before.marks, batch.stream, batch.batch)
     return ClientAttributes(client=before.client, marks=marks, attributes=attributes)
 

@@ -6,7 +6,6 @@ from fastapi import APIRouter, Body, Query, Request, Response
 from fastapi.responses import StreamingResponse
 from fedbus_schemas import keys
 from fedbus_schemas.ids import Sha256
-from fedbus_schemas.refusals import RefusalCode
 from fedbus_schemas.views import (
     ActivateRequest,
     ChecksumView,
@@ -17,7 +16,6 @@ from fedbus_schemas.views import (
 )
 
 from fedbus_api.lists import PACKAGES
-from fedbus_api.problems import Problem
 from fedbus_api.routes.parameters import AskedList, Digest, Project, page
 from fedbus_api.wiring import Parts
 
@@ -70,10 +68,7 @@ async def count(api: Parts, asked: AskedList, project: Project = "default") -> C
 @router.get("/active", summary="Show the active package")
 async def active(api: Parts, project: Project = "default") -> PackageView:
     """Show the package that a new session pins."""
-    current = await api.packages.federation(project)
-    if current.package is None:
-        raise Problem(RefusalCode.NOT_FOUND, f"project {project} has no active package")
-    return await api.packages.package(project, current.package)
+    return await api.packages.active(project)
 
 
 @router.put("/active", summary="Activate a package")

@@ -107,10 +107,12 @@ async def start(
 async def sessions(api: Parts, asked: AskedList, project: Project = "default") -> Page[SessionView]:
     """List the project's sessions, the newest first."""
     documents = await api.reader.sessions(project)
-    rows = session_rows(documents, await api.validations.means(project))
-    cut = SESSIONS.page(rows, asked, project)
+    means = await api.validations.means(project)
+    cut = SESSIONS.page(session_rows(documents, means), asked, project)
     by_id = {one.session: one for one in documents}
-    views = await asyncio.gather(*(api.live.session(by_id[one.session]) for one in cut.rows))
+    views = await asyncio.gather(
+        *(api.live.completed(by_id[one.session], means) for one in cut.rows)
+    )
     return Page(items=tuple(views), next=cut.next, count=cut.count)
 
 
