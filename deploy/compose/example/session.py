@@ -13,10 +13,9 @@ from pathlib import Path
 from typing import Any
 
 import httpx
-import numpy as np
+import task
 from fedbus_core.aggregation.tensorfile import write
 
-FEATURES = 20
 TERMINAL = {"completed", "stopped", "failed"}
 
 
@@ -45,8 +44,7 @@ def main() -> int:
 
 def start(api: httpx.Client, rounds: int, clients: int, pause_s: float) -> str:
     """Upload a first model and start the session."""
-    first = {"weights": np.zeros(FEATURES, np.float32), "bias": np.zeros(1, np.float32)}
-    model = tell(api.post("/v1/models", content=b"".join([write(first)])))
+    model = tell(api.post("/v1/models", content=write(task.new_model())))
     body = {
         "model": model["digest"],
         "name": "example",

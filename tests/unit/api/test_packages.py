@@ -18,6 +18,10 @@ async def seed(client, file):
     return (await client.post("/v1/models", content=file)).json()["digest"]
 
 
+async def packages_and_seed(client, file):
+    return await stored(client, ONE), await stored(client, TWO), await seed(client, file)
+
+
 async def test_stores_packages_and_gives_them_back(world) -> None:
     async with world.client() as client:
         first = await client.post("/v1/packages?name=digits", content=ONE)
@@ -58,11 +62,7 @@ async def test_refuses_what_is_no_archive(world, content, query, code) -> None:
 
 async def test_a_session_pins_the_active_package_and_then_it_stays(world, file) -> None:
     async with world.client() as client:
-        one, two, model = (
-            await stored(client, ONE),
-            await stored(client, TWO),
-            await seed(client, file),
-        )
+        one, two, model = await packages_and_seed(client, file)
         assert (await client.get("/v1/packages/active")).status_code == 404
         bare = (await client.post("/v1/sessions", json={"model": model})).json()
         assert bare.get("package") is None
@@ -89,11 +89,7 @@ async def test_a_new_generation_has_another_package_and_old_sessions_keep_theirs
     world, file
 ) -> None:
     async with world.client() as client:
-        one, two, model = (
-            await stored(client, ONE),
-            await stored(client, TWO),
-            await seed(client, file),
-        )
+        one, two, model = await packages_and_seed(client, file)
         await client.put("/v1/packages/active", json={"package": one})
         old = {"model": model, "session": "s-old"}
         await client.post("/v1/sessions", json=old)
@@ -119,11 +115,7 @@ async def test_a_new_generation_has_another_package_and_old_sessions_keep_theirs
 
 async def test_a_swap_and_a_start_at_once_cannot_both_be_right(world, file) -> None:
     async with world.client() as client:
-        one, two, model = (
-            await stored(client, ONE),
-            await stored(client, TWO),
-            await seed(client, file),
-        )
+        one, two, model = await packages_and_seed(client, file)
         await client.put("/v1/packages/active", json={"package": one})
         started, swapped = await asyncio.gather(
             client.post("/v1/sessions", json={"model": model}),

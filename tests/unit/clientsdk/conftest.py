@@ -2,16 +2,22 @@
 
 import base64
 import hashlib
+import threading
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from typing import Any
 
 import numpy as np
 import pytest
 from Crypto.PublicKey import ECC
 from Crypto.Signature import eddsa
 from fedbus import _tensorfile
+from fedbus._blobs import Blobs
 from fedbus._keys import Keys
+from fedbus.errors import StoreAway
 from fedbus_schemas import nkeys, signing
+from fedbus_schemas.asks import Grant
 from fedbus_schemas.credentials import Credentials
 from fedbus_schemas.models import BlobRef
 from fedbus_schemas.tasks import Mail, ModelToFetch, SignedMail, TrainTask, ValidateTask
@@ -103,3 +109,18 @@ class World:
 @pytest.fixture(scope="session")
 def world() -> World:
     return World()
+
+
+@pytest.fixture
+def download(monkeypatch: pytest.MonkeyPatch) -> threading.Event:
+    """Let every download go on until it is told to stop; the event says that one has begun."""
+    begun = threading.Event()
+
+    def get(self: Blobs, grant: Grant, blob: Any, stop: Callable[[], bool]) -> bytearray:
+        begun.set()
+        while not stop():
+            threading.Event().wait(0.001)
+        raise StoreAway("left off")
+
+    monkeypatch.setattr(Blobs, "get", get)
+    return begun

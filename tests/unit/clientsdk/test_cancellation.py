@@ -7,8 +7,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 import pytest
-from fedbus import Client, Options, StoreAway, Trainer
-from fedbus._blobs import Blobs
+from fedbus import Client, Options, Trainer
 from fedbus_schemas.asks import Answer, Grant, Noted, Synced, Welcome
 
 
@@ -37,20 +36,11 @@ class Line:
         return Answer(noted=Noted())
 
 
-async def test_in_the_middle_of_a_download(world: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    begun = threading.Event()
-
-    def get(self: Blobs, grant: Grant, blob: Any, stop: Callable[[], bool]) -> bytearray:
-        begun.set()
-        while not stop():
-            threading.Event().wait(0.001)
-        raise StoreAway("left off")
-
-    monkeypatch.setattr(Blobs, "get", get)
+async def test_in_the_middle_of_a_download(world: Any, download: threading.Event) -> None:
     trainer = Trainer(lambda model, settings: (model, 1, {}))
     client = Client(trainer, Options(credentials=world.credentials), line=Line(world))
     run = asyncio.get_running_loop().create_task(client.run())
-    await asyncio.to_thread(begun.wait, 10)
+    await asyncio.to_thread(download.wait, 10)
     run.cancel()
     with pytest.raises(asyncio.CancelledError):
         await run

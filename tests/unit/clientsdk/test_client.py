@@ -425,20 +425,11 @@ async def test_a_restart_sends_the_finished_update_again_and_does_not_train_agai
 
 
 async def test_a_stop_in_the_middle_of_a_download_is_a_stop(
-    services: Services, world: Any, monkeypatch: pytest.MonkeyPatch
+    services: Services, world: Any, download: threading.Event
 ) -> None:
-    begun = threading.Event()
-
-    def get(self: Blobs, grant: Grant, blob: Any, stop: Callable[[], bool]) -> bytearray:
-        begun.set()
-        while not stop():
-            threading.Event().wait(0.001)
-        raise StoreAway("left off")
-
-    monkeypatch.setattr(Blobs, "get", get)
     async with running(services, Trainer(train)):
         services.post(world.mail(1, tasks=[world.train(1, model=world.model(inline=False))]))
-        await services.until(begun.is_set)
+        await services.until(download.is_set)
     assert not services.said("done")
 
 

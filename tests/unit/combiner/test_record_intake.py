@@ -26,6 +26,8 @@ from fedbus_schemas.refusals import RefusalCode
 from fedbus_schemas.registry import ClientRecord
 from fedbus_schemas.streams import RECORDS, REGISTRY, TELEMETRY
 
+from tests.unit.combiner.people import client
+
 P, STREAM, OTHER = "p", "a" * 16, "b" * 16
 
 
@@ -42,13 +44,7 @@ class World:
         self.me = self.client("a")
 
     def client(self, letter: str) -> ClientRecord:
-        return ClientRecord(
-            device="U" + letter.upper() * 55,
-            client="c" + letter * 16,
-            name=letter,
-            key="k" * 43,
-            since=self.clock.now(),
-        )
+        return client(letter, self.clock.now())
 
     def metric(self, number: int) -> MetricsRecord:
         return MetricsRecord(

@@ -22,6 +22,8 @@ from fedbus_schemas.refusals import Refusal, RefusalCode
 from fedbus_schemas.registry import ClientRecord
 from fedbus_schemas.updates import Manifest, Submission
 
+from tests.unit.combiner.people import client
+
 P = "p"
 
 
@@ -58,13 +60,7 @@ class World:
         return self.refusal
 
     def client(self, letter: str) -> ClientRecord:
-        return ClientRecord(
-            device="U" + letter.upper() * 55,
-            client="c" + letter * 16,
-            name=letter,
-            key="k" * 43,
-            since=self.clock.now(),
-        )
+        return client(letter, self.clock.now())
 
     async def ask(self, letter: str, digest: str = "1" * 64) -> Answer:
         request = GrantRequest(

@@ -16,11 +16,11 @@ from fedbus_schemas.views import StoredEntry, TrustView
 
 from fedbus_api.evidence import Claim
 from fedbus_api.problems import Problem
+from fedbus_api.routes.files import CONTENT, MEDIA_TYPE
 from fedbus_api.routes.parameters import AttemptPath, Project, Round, Session, known_session
 from fedbus_api.wiring import Api, Parts
 
 LINES = "application/x-ndjson"
-BYTES = "application/octet-stream"
 MESSAGES_AT_ONCE = 100
 _KEY = re.compile(r"(models|sets|states)/[0-9a-f]{64}|updates/c[a-z2-7]{16}/[0-9a-f]{64}")
 
@@ -35,7 +35,7 @@ _LINES: dict[int | str, dict[str, object]] = {
 _BYTES: dict[int | str, dict[str, object]] = {
     200: {
         "description": "The blob's bytes; its SHA-256 is the last part of its key.",
-        "content": {BYTES: {"schema": {"type": "string", "format": "binary"}}},
+        "content": CONTENT,
     }
 }
 
@@ -108,7 +108,7 @@ async def blob(
     if size is None:
         raise Problem(RefusalCode.PRUNED, f"{within}: deleted by rule, as the log says")
     headers = {"Content-Length": str(size)}
-    return StreamingResponse(api.ports.blobs.stream(full), 200, headers, BYTES)
+    return StreamingResponse(api.ports.blobs.stream(full), 200, headers, MEDIA_TYPE)
 
 
 @router.get("/v1/trust", summary="Show whom to trust")

@@ -15,6 +15,7 @@ from fedbus_schemas.views import CountView, LineageView, ModelView, Page
 
 from fedbus_api.lists import MODELS
 from fedbus_api.problems import Problem
+from fedbus_api.routes.files import BODY, CONTENT, MEDIA_TYPE, made
 from fedbus_api.routes.parameters import (
     PAGE_DEFAULT,
     AskedList,
@@ -25,22 +26,15 @@ from fedbus_api.routes.parameters import (
 )
 from fedbus_api.wiring import Parts
 
-MEDIA_TYPE = "application/octet-stream"
 PIECE_BYTES = 1024 * 1024
 _RANGE = re.compile(r"bytes=(\d+)-(\d*)")
 
 router = APIRouter(prefix="/v1/models", tags=["models"])
 
-_BODY = {
-    "requestBody": {
-        "required": True,
-        "content": {MEDIA_TYPE: {"schema": {"type": "string", "format": "binary"}}},
-    }
-}
 _FILE: dict[int | str, dict[str, object]] = {
     200: {
         "description": "The model as a safetensors file.",
-        "content": {MEDIA_TYPE: {"schema": {"type": "string", "format": "binary"}}},
+        "content": CONTENT,
     },
     206: {"description": "The part that `Range` asked for."},
     304: {"description": "You have it already (`If-None-Match`)."},
@@ -51,7 +45,7 @@ _FILE: dict[int | str, dict[str, object]] = {
     "",
     status_code=201,
     summary="Upload a model",
-    openapi_extra=_BODY,
+    openapi_extra=BODY,
     responses={200: {"model": ModelRef, "description": "It was there already."}},
 )
 async def upload(
@@ -63,8 +57,7 @@ async def upload(
 ) -> ModelRef:
     """Upload a safetensors file to start sessions from. Sent again, it gives the same answer."""
     view, model, is_new = await api.catalog.upload(project, request.stream(), name)
-    response.status_code = 201 if is_new else 200
-    response.headers["Location"] = f"/v1/models/{view.digest}?project={project}"
+    made(response, f"/v1/models/{view.digest}?project={project}", is_new=is_new)
     return model
 
 

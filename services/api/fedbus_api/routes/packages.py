@@ -16,16 +16,14 @@ from fedbus_schemas.views import (
 )
 
 from fedbus_api.lists import PACKAGES
+from fedbus_api.routes.files import BODY, CONTENT, MEDIA_TYPE, made
 from fedbus_api.routes.parameters import AskedList, Digest, Project, page
 from fedbus_api.wiring import Parts
 
-MEDIA_TYPE = "application/octet-stream"
-
 router = APIRouter(prefix="/v1/packages", tags=["packages"])
 
-_BYTES = {MEDIA_TYPE: {"schema": {"type": "string", "format": "binary"}}}
 _FILE: dict[int | str, dict[str, object]] = {
-    200: {"description": "The archive.", "content": _BYTES}
+    200: {"description": "The archive.", "content": CONTENT}
 }
 
 
@@ -33,7 +31,7 @@ _FILE: dict[int | str, dict[str, object]] = {
     "",
     status_code=201,
     summary="Upload a package",
-    openapi_extra={"requestBody": {"required": True, "content": _BYTES}},
+    openapi_extra=BODY,
     responses={200: {"model": PackageView, "description": "It was there already."}},
 )
 async def upload(
@@ -48,8 +46,7 @@ async def upload(
 ) -> PackageView:
     """Store an archive (tar.gz, tgz, tar.bz2, tar, zip) by its SHA-256. Storing it makes nobody run it."""
     view, is_new = await api.packages.upload(project, request.stream(), name, sha256)
-    response.status_code = 201 if is_new else 200
-    response.headers["Location"] = f"/v1/packages/{view.digest}?project={project}"
+    made(response, f"/v1/packages/{view.digest}?project={project}", is_new=is_new)
     return view
 
 

@@ -20,7 +20,7 @@ KEY_CHARS_MAX = 128
 
 Project = Annotated[ProjectId, Query(description="The project.")]
 Session = Annotated[SessionId, Path(description="The session's id.", examples=["mnist-1"])]
-Digest = Annotated[Sha256, Path(description="The model's SHA-256, in hexadecimal.")]
+Digest = Annotated[Sha256, Path(description="Its SHA-256, in hexadecimal.")]
 Client = Annotated[ClientId, Path(description="The client's pseudonym.")]
 Round = Annotated[RoundNumber, Path(description="The round's number, from 1.")]
 AttemptPath = Annotated[AttemptNumber, Path(description="The attempt's number, from 1.")]

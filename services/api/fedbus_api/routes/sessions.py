@@ -30,6 +30,7 @@ from fedbus_schemas.views import (
 
 from fedbus_api.lists import RUNS, SESSIONS, session_rows
 from fedbus_api.problems import Problem
+from fedbus_api.routes.files import made
 from fedbus_api.routes.parameters import (
     AskedList,
     IdempotencyKey,
@@ -98,8 +99,7 @@ async def start(
         package = await api.packages.for_session(project, session, new.package)
     command = StartSession(session=session, settings=settings, model=model, package=package)
     document, is_new = await api.commands.start(project, command, idempotency_key)
-    response.status_code = 201 if is_new else 200
-    response.headers["Location"] = f"/v1/sessions/{session}?project={project}"
+    made(response, f"/v1/sessions/{session}?project={project}", is_new=is_new)
     return await api.live.session(document)
 
 
