@@ -14,7 +14,7 @@ from fedbus_schemas.sessions import PauseSession
 from fedbus_schemas.streams import PERFORMERS, TALLIES, Consumer
 from fedbus_schemas.work import FoldItem
 
-from tests.chaos.crash_scenes import Stage, stored
+from tests.chaos.crash_scenes import Stage, stored, unknown
 from tests.e2e.stores import bus_of
 from tests.stacks import Federation, eventually
 
@@ -87,13 +87,13 @@ async def poison_update(stage: Stage) -> None:
     """Store, in a project of its own, an update whose subject names no round: a bug in the handler."""
     await stage.arm()
     async with bus_of(stage.fed.stack, "combiner") as bus:
-        await bus.streams.append(f"fl.{stage.fed.project}-poison.upd.none.x.c1.1", b"{}")
+        await bus.streams.append(f"fl.{stage.fed.project}-poison.upd.{stage.session}.x.c1.1", b"{}")
     await stage.doomed()
 
 
 async def use_up_update(stage: Stage) -> None:
     """Store an update whose every holder dies, until it is taken for poison."""
-    subject = subjects.update(stage.fed.project, "none", OVER, SOMEBODY, 1)
+    subject = subjects.update(stage.fed.project, unknown(stage), OVER, SOMEBODY, 1)
 
     async def store(bus: NatsBus) -> str:
         await bus.streams.append(subject, b"{}")

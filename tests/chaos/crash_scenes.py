@@ -138,7 +138,7 @@ async def pause_while_redis_sleeps(stage: Stage) -> None:
         asking.cancel()
 
     async def paused() -> bool:
-        return (await stage.fed.show(stage.session))["paused"] is True
+        return (await stage.fed.show(stage.session))["phase"] == "paused"
 
     await eventually(paused, "it is paused")
     await stage.fed.order(stage.session, "resume")
@@ -160,7 +160,7 @@ async def count_while_redis_sleeps(stage: Stage) -> None:
     subject, _ = stored(stage)
     await stage.arm()
     async with _redis_asleep(stage), bus_of(stage.fed.stack, "combiner") as bus:
-        elsewhere = subject.replace(f".{stage.session}.", ".none.")
+        elsewhere = subject.replace(f".{stage.session}.", f".{unknown(stage)}.")
         await bus.streams.append(elsewhere, b"{}")
         await stage.doomed()
 
@@ -173,6 +173,11 @@ async def _redis_asleep(stage: Stage) -> AsyncIterator[None]:
         yield
     finally:
         await asyncio.to_thread(stack.kill, "redis", signal.SIGCONT)
+
+
+def unknown(stage: Stage) -> str:
+    """Name a session that does not exist, another one at each point: UPDATES keeps what was stored."""
+    return f"{stage.session}-none"
 
 
 def stored(stage: Stage) -> tuple[str, int]:
