@@ -27,6 +27,7 @@ from fedbus_auditor.export import bundle
 from fedbus_auditor.signatures import check
 from fedbus_core.aggregation.tensorfile import write
 from fedbus_core.audit.bundle import Bundle, log_name
+from fedbus_core.audit.chain import SIGNED
 from fedbus_core.audit.replay import replay
 from fedbus_core.audit.verify import verify
 from fedbus_core.rounds.log import read_entry
@@ -363,7 +364,7 @@ class Bytes:
 def _sound(stack: LocalStack, project: str, session: str) -> list[AnyEvent]:
     access = Access(stack.api_url, stack.layout.keys / "api.token")
     with Api(access, project, session) as source:
-        _await_last_head(source)
+        _await_heads(source)
         reader = Bytes(b"".join(bundle(source, project, session)))
     report = verify(reader, stack.trust, check)
     assert report.ok, report.findings
@@ -374,12 +375,19 @@ def _sound(stack: LocalStack, project: str, session: str) -> list[AnyEvent]:
     return events
 
 
-def _await_last_head(source: Api) -> None:
-    """An end is signed a moment after it."""
+def _await_heads(source: Api) -> None:
+    """An entry is signed a moment after it; one whose performer died, when it was delivered again."""
     deadline_s = time.monotonic() + WAIT_S
-    last = sum(1 for _ in source.log())
-    while all(json.loads(json.loads(one.data)["head"])["number"] != last for one in source.heads()):
-        assert time.monotonic() < deadline_s, f"entry {last} was not signed"
+    entries = [read_entry(one.data) for one in source.log()]
+    wanted = {
+        entry.number
+        for entry, events in entries
+        if any(isinstance(event, SIGNED) for event in events)
+    }
+    while missing := wanted - {
+        json.loads(json.loads(one.data)["head"])["number"] for one in source.heads()
+    }:
+        assert time.monotonic() < deadline_s, f"entries {sorted(missing)} were not signed"
         time.sleep(LOOK_S)
 
 

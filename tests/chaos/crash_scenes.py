@@ -138,7 +138,7 @@ async def pause_while_redis_sleeps(stage: Stage) -> None:
         asking.cancel()
 
     async def paused() -> bool:
-        return (await stage.fed.show(stage.session))["phase"] == "paused"
+        return bool((await stage.fed.show(stage.session))["phase"] == "paused")
 
     await eventually(paused, "it is paused")
     await stage.fed.order(stage.session, "resume")
