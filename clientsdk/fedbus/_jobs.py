@@ -4,7 +4,8 @@ import asyncio
 import logging
 import threading
 import time
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import replace
 from functools import partial
 from typing import TypeVar
 
@@ -78,6 +79,7 @@ class Jobs:
         patience_s: float,
         recorder: Recorder,
         place: Place,
+        metrics: Callable[[Mapping[str, float]], dict[str, float]],
     ) -> None:
         self._trainer = trainer
         self._project = project
@@ -87,6 +89,7 @@ class Jobs:
         self._patience_s = patience_s
         self._recorder = recorder
         self._place = place
+        self._metrics = metrics
         self._compute = _threads.Worker("fedbus-compute")
 
     def close(self) -> None:
@@ -159,12 +162,13 @@ class Jobs:
         if timed is None:
             return None
         _tell_left_out(job.key, timed.trained.left_out)
+        trained = replace(timed.trained, metrics=self._metrics(timed.trained.metrics))
         update = _updates.make(
             project=self._project,
             session=job.session,
             client=client,
             task=job.task,
-            trained=timed.trained,
+            trained=trained,
             timings=Timings(download_s=download_s, train_s=timed.train_s),
             public_key=self._keys.public,
             sign=self._keys.sign,
@@ -202,7 +206,7 @@ class Jobs:
             round=task.round,
             model=task.model.digest,
             weight=measured.weight,
-            metrics=measured.metrics,
+            metrics=self._metrics(measured.metrics),
         )
 
     async def _fetch(

@@ -18,7 +18,9 @@ from fedbus_schemas.updates import ValidationReport
 from fedbus import _backoff, _host, _threads
 from fedbus._asking import OPEN_SOON, Asker, Line
 from fedbus._blobs import Blobs, Store
+from fedbus._consented import Consented
 from fedbus._content import ContentGone
+from fedbus._declining import Declining
 from fedbus._fetching import Fetcher
 from fedbus._jobs import Jobs, Withdrawal
 from fedbus._keys import Keys
@@ -44,6 +46,7 @@ from fedbus._store import Kept, KeptInFolder, KeptInMemory
 from fedbus._updates import Update, UpdateKey
 from fedbus._uploading import Uploader
 from fedbus._version import __version__
+from fedbus.consent.guard import guard_of
 from fedbus.errors import Away, BadOption, BusAway, FedbusError, NotPermitted, Refused, refused
 from fedbus.options import Options
 from fedbus.trainer import Trainer
@@ -79,6 +82,7 @@ class Participation:
         self._asker = Asker(line, options)
         self._blobs: Store = store or Blobs(options.store_timeout_s)
         self._kept = _kept(options, keys.device)
+        guard = guard_of(options, keys.device)
         self._jobs = Jobs(
             trainer,
             project=credentials.project,
@@ -95,6 +99,15 @@ class Participation:
             patience_s=options.patience_s,
             recorder=desk.recorder,
             place=desk.place,
+            metrics=guard.metrics,
+        )
+        self._consented = Consented(
+            self._jobs,
+            guard,
+            Declining(self._asker, keys, credentials.project),
+            self._kept,
+            credentials.project,
+            self._spawn,
         )
         self._sender = Sender(
             self._asker,
@@ -287,13 +300,14 @@ class Participation:
     async def _run_train(self, job: TrainJob) -> None:
         now = asyncio.get_running_loop().time()
         until = now + self._jobs.budget_s(job.task)
-        update = await self._jobs.train(job, self._client, self._withdrawal)
+        update = await self._consented.train(job, self._client, self._withdrawal, until)
         if update is not None:
             self._open[job.key] = (until, job.task.trace_id)
         self._do(self._participant.on_trained(job, update))
 
     async def _run_validate(self, job: ValidateJob) -> None:
-        report = await self._jobs.validate(job, self._withdrawal)
+        until = asyncio.get_running_loop().time() + self._options.patience_s
+        report = await self._consented.validate(job, self._client, self._withdrawal, until)
         self._do(self._participant.on_validated(job, report))
 
     async def _send(self, update: Update, *, stored: bool) -> None:
@@ -301,6 +315,10 @@ class Participation:
         now = asyncio.get_running_loop().time()
         until, trace_id = self._open.get(key, (0.0, ""))
         until = max(until, now + self._options.patience_s)
+        if not stored and not self._consented.update_may_leave(update):
+            self._sending.pop(key, None)
+            self._do(self._participant.on_unsent(key))
+            return
         try:
             refusal = await self._sender.send(update, stored=stored, until=until, trace_id=trace_id)
         except Away as error:
@@ -319,6 +337,8 @@ class Participation:
         self._do(outcome())
 
     async def _tell(self, report: ValidationReport) -> None:
+        if not self._consented.report_may_leave(report):
+            return
         until = asyncio.get_running_loop().time() + self._options.patience_s
         try:
             answer = await self._asker.insist("report", report, until=until, passing=OPEN_SOON)

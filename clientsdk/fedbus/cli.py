@@ -39,6 +39,7 @@ def run_client(
     alive_file: Annotated[
         Path | None, typer.Option(help="Touched at every heartbeat; see fedbus client healthy.")
     ] = None,
+    policy: Annotated[Path | None, typer.Option(help="The data owner's policy file.")] = None,
 ) -> None:
     """Run a client with your functions until Ctrl-C or SIGTERM."""
     run(
@@ -48,6 +49,7 @@ def run_client(
         state_dir=state_dir,
         cache_dir=cache_dir,
         alive_file=alive_file,
+        policy=policy,
     )
 
 

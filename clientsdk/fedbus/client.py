@@ -36,6 +36,7 @@ def run(
     state_dir: str | Path | None = None,
     cache_dir: str | Path | None = None,
     alive_file: str | Path | None = None,
+    policy: str | Path | None = None,
 ) -> None:
     """Take part in a federation until Ctrl-C or SIGTERM, then return.
 
@@ -44,8 +45,8 @@ def run(
     they are given see `Settings`. Both run in a thread of their own, one call at a time.
 
     With `state_dir`, a finished update survives a restart and is sent again instead of trained again.
-    With `cache_dir`, fetched models do. `alive_file` is touched at every heartbeat.
-    For more, see `Options` and `Client`.
+    With `cache_dir`, fetched models do. `alive_file` is touched at every heartbeat. `policy` is the data
+    owner's file, which decides on every task first. For more, see `Options` and `Client`.
 
     ```python
     import fedbus
@@ -60,14 +61,18 @@ def run(
         fedbus.run(train=train, credentials="client.json")
     ```
 
-    Raises `BadCredentials` or `BadOption` before it starts, and `Refused` or `NotPermitted` when the
-    servers will not have this client.
+    Raises `BadCredentials`, `BadPolicy` or `BadOption` before it starts, and `Refused` or `NotPermitted`
+    when the servers will not have this client.
     """
     with suppress(RuntimeError):
         asyncio.get_running_loop()
         raise BadOption("an event loop runs here already; say: await fedbus.Client(...).run()")
     options = Options(
-        credentials=credentials, state_dir=state_dir, cache_dir=cache_dir, alive_file=alive_file
+        credentials=credentials,
+        state_dir=state_dir,
+        cache_dir=cache_dir,
+        alive_file=alive_file,
+        policy=policy,
     )
     client = Client(Trainer(train, validate), options)
     _show_log()

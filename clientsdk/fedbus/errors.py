@@ -3,7 +3,8 @@
 FedbusError
 ├── ConfigurationError      an option or the credentials file is wrong; nothing was sent (also a ValueError)
 │   ├── BadOption
-│   └── BadCredentials
+│   ├── BadCredentials
+│   └── BadPolicy
 ├── Refused                 a server answered "no" for good; has `code`, `detail` and `meaning`
 │   ├── ClientUnknown       this device is not registered in the project
 │   └── KeyChanged          this device signed with another key before
@@ -34,6 +35,10 @@ class BadOption(ConfigurationError):
 
 class BadCredentials(ConfigurationError):
     """The credentials file is missing, readable by others, or not a credentials file."""
+
+
+class BadPolicy(ConfigurationError):
+    """The policy file is missing, writable by others, or not a policy; says where and what to write."""
 
 
 class Refused(FedbusError):

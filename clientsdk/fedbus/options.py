@@ -32,6 +32,9 @@ class Options:
     alive_file: str | Path | None = None
     """A file that is touched each time the servers answer a heartbeat, every ten seconds."""
 
+    policy: str | Path | None = None
+    """The data owner's policy file (docs/consent.md). None: every task of the project is done."""
+
     # How much.
     kept_updates_max: int = 8
     """Updates that may wait for a receipt; with more, the next training waits."""
@@ -39,6 +42,10 @@ class Options:
     """Models in `cache_dir`; the one used longest ago goes first."""
     cache_bytes_max: int = 4 * 1024**3
     """Bytes of the models in `cache_dir`. One unfinished download may lie there besides."""
+    task_log_bytes_max: int = 4 * 1024**2
+    """Bytes of one file of the task log, which lies in `state_dir`."""
+    task_log_files_max: int = 5
+    """Files of the task log; the oldest goes first."""
     model_bytes_max: int = 8 * 1024**3
     """A task with a larger model is not taken."""
 
@@ -71,9 +78,9 @@ class Options:
     def __post_init__(self) -> None:
         if not isinstance(self.credentials, str | Path | Credentials):
             raise BadOption("credentials must be the path of a credentials file")
-        for name in ("state_dir", "cache_dir", "alive_file"):
-            folder: object = getattr(self, name)
-            if folder is not None and not isinstance(folder, str | Path):
+        for name in ("state_dir", "cache_dir", "alive_file", "policy"):
+            place: object = getattr(self, name)
+            if place is not None and not isinstance(place, str | Path):
                 raise BadOption(f"{name} must be a path, or None")
         _between("kept_updates_max", self.kept_updates_max, 1, PENDING_MAX)
         _between("cached_models_max", self.cached_models_max, 1, 1000)
@@ -82,6 +89,8 @@ class Options:
         _between("outbox_bytes_max", self.outbox_bytes_max, 1024**2, 2**50)
         if self.host_telemetry_s is not None:
             _between("host_telemetry_s", self.host_telemetry_s, 1, 86_400)
+        _between("task_log_bytes_max", self.task_log_bytes_max, 64 * 1024, 2**40)
+        _between("task_log_files_max", self.task_log_files_max, 1, 1000)
         _between("model_bytes_max", self.model_bytes_max, 1, 2**50)
         for name in ("ask_timeout_s", "connect_timeout_s", "store_timeout_s", "resync_s"):
             _between(name, getattr(self, name), 0.05, 86_400)

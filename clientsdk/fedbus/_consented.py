@@ -1,0 +1,154 @@
+"""Does jobs as far as the data's owner allows, declines the rest, and lets nothing leave unrecorded."""
+
+import asyncio
+import logging
+from collections.abc import Callable, Coroutine
+
+from fedbus_schemas.updates import Submission, ValidationReport
+
+from fedbus._declining import Declining, request_of
+from fedbus._jobs import Jobs, Withdrawal
+from fedbus._participant import TrainJob, ValidateJob
+from fedbus._store import Kept
+from fedbus._updates import Update
+from fedbus.consent.guard import Guard
+from fedbus.consent.policy import Denied, Limits, Request
+
+log = logging.getLogger("fedbus")
+
+
+class Consented:
+    """Between the state machine, which takes tasks, and the jobs, which do them."""
+
+    def __init__(
+        self,
+        jobs: Jobs,
+        guard: Guard,
+        declining: Declining,
+        kept: Kept,
+        project: str,
+        spawn: Callable[[Coroutine[None, None, None]], object],
+    ) -> None:
+        self._jobs = jobs
+        self._guard = guard
+        self._declining = declining
+        self._kept = kept
+        self._project = project
+        self._spawn = spawn
+
+    async def train(
+        self, job: TrainJob, client: str, withdrawal: Withdrawal, until: float
+    ) -> Update | None:
+        """Train if the policy allows it; None when there is no update to send."""
+        request = request_of(job, self._project)
+        verdict = self._guard.judge(request)
+        if isinstance(verdict, Denied):
+            self._spawn(self._declining.say(job, client, verdict, until))
+            return None
+        watch = _Watch(verdict.limits, withdrawal)
+        update = await self._jobs.train(job, client, withdrawal)
+        denied = watch.stop()
+        if denied is None and update is not None:
+            denied = self._guard.may_send(request, update.blob.size)
+        self._end(request, watch, denied, done=update is not None)
+        if denied is None:
+            return update
+        if update is not None:
+            self._kept.drop(update.key)
+        self._spawn(self._declining.say(job, client, denied, until))
+        return None
+
+    async def validate(
+        self, job: ValidateJob, client: str, withdrawal: Withdrawal, until: float
+    ) -> ValidationReport | None:
+        """Validate if the policy allows it; None when there is nothing to report."""
+        request = request_of(job, self._project)
+        verdict = self._guard.judge(request)
+        if isinstance(verdict, Denied):
+            self._spawn(self._declining.say(job, client, verdict, until))
+            return None
+        watch = _Watch(verdict.limits, withdrawal)
+        report = await self._jobs.validate(job, withdrawal)
+        denied = watch.stop()
+        self._end(request, watch, denied, done=report is not None)
+        if denied is None:
+            return report
+        self._spawn(self._declining.say(job, client, denied, until))
+        return None
+
+    def update_may_leave(self, update: Update) -> bool:
+        """Write down that an update is about to be sent; False when it must stay."""
+        manifest = Submission.model_validate_json(update.submission).content()
+        request = Request(
+            kind="train",
+            project=self._project,
+            session=update.key.session,
+            round=update.key.round,
+            attempt=update.key.attempt,
+        )
+        return self._guard.leaving(
+            request,
+            digest=update.blob.digest,
+            size=update.blob.size,
+            keys=manifest.metrics,
+            records=manifest.weight,
+        )
+
+    def report_may_leave(self, report: ValidationReport) -> bool:
+        """Write down that a validation's numbers are about to be sent; False when they must stay."""
+        request = Request(
+            kind="validate", project=self._project, session=report.session, round=report.round
+        )
+        return self._guard.leaving(
+            request,
+            digest=report.model,
+            size=len(report.to_bytes()),
+            keys=report.metrics,
+            records=report.weight,
+        )
+
+    def _end(self, request: Request, watch: "_Watch", denied: Denied | None, *, done: bool) -> None:
+        if denied is not None:
+            outcome = f"declined by {denied.rule}"
+        elif done:
+            outcome = "done"
+        else:
+            outcome = "withdrawn" if watch.was_withdrawn else "no result"
+        self._guard.ended(request, outcome, watch.seconds)
+
+
+class _Watch:
+    """Ends a job that takes longer than the owner allows: its function is told to leave off."""
+
+    def __init__(self, limits: Limits, withdrawal: Withdrawal) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._began = self._loop.time()
+        self._withdrawal = withdrawal
+        self._wall_s = limits.wall_s
+        self._is_over = False
+        self._timer: asyncio.TimerHandle | None = None
+        if limits.wall_s is not None:
+            self._timer = self._loop.call_later(limits.wall_s, self._end)
+
+    @property
+    def seconds(self) -> float:
+        """How long the job took so far."""
+        return self._loop.time() - self._began
+
+    @property
+    def was_withdrawn(self) -> bool:
+        """Whether the job was told to leave off."""
+        return self._withdrawal.is_said()
+
+    def stop(self) -> Denied | None:
+        """End the watch; say whether the time was used up."""
+        if self._timer is not None:
+            self._timer.cancel()
+        if not self._is_over:
+            return None
+        return Denied("limits.wall_s", f"it took longer than {self._wall_s:g} s")
+
+    def _end(self) -> None:
+        if not self._withdrawal.is_said():
+            self._is_over = True
+            self._withdrawal.say()
