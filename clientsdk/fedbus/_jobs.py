@@ -21,6 +21,7 @@ from fedbus._fetching import Fetcher
 from fedbus._keys import Keys
 from fedbus._participant import TrainJob, ValidateJob
 from fedbus._store import Kept, in_memory
+from fedbus._turns import Turns
 from fedbus._updates import Update
 from fedbus.errors import FedbusError, TaskAborted
 from fedbus.recorder import Recorder
@@ -79,6 +80,7 @@ class Jobs:
         patience_s: float,
         recorder: Recorder,
         place: Place,
+        turns: Turns,
         metrics: Callable[[Mapping[str, float]], dict[str, float]],
     ) -> None:
         self._trainer = trainer
@@ -89,6 +91,7 @@ class Jobs:
         self._patience_s = patience_s
         self._recorder = recorder
         self._place = place
+        self._turns = turns
         self._metrics = metrics
         self._compute = _threads.Worker("fedbus-compute")
 
@@ -146,7 +149,12 @@ class Jobs:
             cancelled=withdrawal.is_said,
             client=self._recorder,
         )
-        return await self._compute.run(partial(self._make, job, client, data, settings, download_s))
+        async with self._turns.turn(withdrawal) as ours:
+            if not ours:
+                return None
+            return await self._compute.run(
+                partial(self._make, job, client, data, settings, download_s)
+            )
 
     def _make(
         self,
@@ -199,7 +207,10 @@ class Jobs:
             with self._place.during(_running(settings, job)):
                 return _work.validate(function, data, settings)
 
-        measured = await self._compute.run(call)
+        async with self._turns.turn(withdrawal) as ours:
+            if not ours:
+                return None
+            measured = await self._compute.run(call)
         _tell_left_out(place, measured.left_out)
         return ValidationReport(
             session=job.session,

@@ -43,10 +43,11 @@ from fedbus._participant import (
 from fedbus._reporting import Desk
 from fedbus._sending import Sender
 from fedbus._store import Kept, KeptInFolder, KeptInMemory
+from fedbus._turns import Turns, folder_of
 from fedbus._updates import Update, UpdateKey
 from fedbus._uploading import Uploader
 from fedbus._version import __version__
-from fedbus.consent.guard import guard_of
+from fedbus.consent.guard import Guard
 from fedbus.errors import Away, BadOption, BusAway, FedbusError, NotPermitted, Refused, refused
 from fedbus.options import Options
 from fedbus.trainer import Trainer
@@ -67,6 +68,7 @@ class Participation:
         keys: Keys,
         line: Line,
         fail: Callable[[FedbusError], None],
+        guard: Guard,
         desk: Desk,
         store: Store | None = None,
     ) -> None:
@@ -82,7 +84,6 @@ class Participation:
         self._asker = Asker(line, options)
         self._blobs: Store = store or Blobs(options.store_timeout_s)
         self._kept = _kept(options, keys.device)
-        guard = guard_of(options, keys.device)
         self._jobs = Jobs(
             trainer,
             project=credentials.project,
@@ -99,6 +100,7 @@ class Participation:
             patience_s=options.patience_s,
             recorder=desk.recorder,
             place=desk.place,
+            turns=Turns(folder_of(options.compute_lock), credentials.name),
             metrics=guard.metrics,
         )
         self._consented = Consented(

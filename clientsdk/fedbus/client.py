@@ -19,6 +19,8 @@ from fedbus._participation import Participation
 from fedbus._quality import LinkWatch
 from fedbus._reporting import Desk, Reporting
 from fedbus._transport import Bus
+from fedbus.consent.guard import guard_of
+from fedbus.consent.policy import Loggable
 from fedbus.credentials import load, tls_of
 from fedbus.errors import BadOption, FedbusError
 from fedbus.options import Options
@@ -127,6 +129,7 @@ class Client(Recorder):
             keys=self._keys,
             options=options,
         )
+        self._guard = guard_of(options, self._keys.device)
         self._store = store
         self._task_place = place
         self._watch = LinkWatch()
@@ -169,6 +172,7 @@ class Client(Recorder):
             self._keys,
             self._line,
             self._fail,
+            self._guard,
             Desk(self, self._task_place, reporting),
             self._store,
         )
@@ -201,6 +205,11 @@ class Client(Recorder):
                     self._options.outbox_bytes_max,
                 )
             return self._box
+
+    def _may_leave(self, what: Loggable, key: str) -> bool:
+        return (
+            self._guard.events_may_leave() if what == "events" else self._guard.may_leave(what, key)
+        )
 
     def _fail(self, error: FedbusError) -> None:
         self._failure = error

@@ -35,6 +35,10 @@ class Options:
     policy: str | Path | None = None
     """The data owner's policy file (docs/consent.md). None: every task of the project is done."""
 
+    compute_lock: str | Path = "off"
+    """Whether clients on one host run their functions one at a time: `off`, `host` (with all others of this
+    user that say so), or a folder (with all others that name it)."""
+
     # How much.
     kept_updates_max: int = 8
     """Updates that may wait for a receipt; with more, the next training waits."""
@@ -82,6 +86,8 @@ class Options:
             place: object = getattr(self, name)
             if place is not None and not isinstance(place, str | Path):
                 raise BadOption(f"{name} must be a path, or None")
+        if not isinstance(self.compute_lock, str | Path) or not str(self.compute_lock):
+            raise BadOption("compute_lock must be off, host, or the path of a folder")
         _between("kept_updates_max", self.kept_updates_max, 1, PENDING_MAX)
         _between("cached_models_max", self.cached_models_max, 1, 1000)
         _between("cache_bytes_max", self.cache_bytes_max, 0, 2**50)

@@ -15,6 +15,7 @@ from fedbus_schemas.records import LinkQuality
 from fedbus import _records
 from fedbus._context import Place
 from fedbus._outbox import Outbox, OutboxClosed, Waiting
+from fedbus.consent.policy import Keyed, Loggable
 from fedbus.errors import BadRecord, TaskAborted
 from fedbus.priorities import CLASSES, PriorityClass
 
@@ -68,12 +69,14 @@ class Recorder:
             box = self._outbox()
             now = self._step if box is None else box.step
             at = now if step is None else step
-            content, left_out = _records.metrics(metrics, at, time.time(), self._place.task())
+            listed = self._listed("metrics", metrics)
+            task = self._place.task()
+            content, left_out = _records.metrics(listed or metrics, at, time.time(), task)
             self._tell(left_out)
             following = at + 1 if commit else at
             if box is None:
                 self._step = following
-            elif content:
+            elif content and listed:
                 self._put(box, priority, content, step=following)
 
     def log_attributes(
@@ -87,7 +90,9 @@ class Recorder:
 
         The servers keep the history and choose clients by the present ones. Raises `BadRecord`.
         """
-        self._log(_records.attributes(attributes, time.time()), priority, check_task_abort)
+        listed = self._listed("attributes", attributes)
+        content = _records.attributes(listed or attributes, time.time())
+        self._log(content if listed else b"", priority, check_task_abort)
 
     def log_telemetry(
         self,
@@ -98,7 +103,8 @@ class Recorder:
         check_task_abort: bool = False,
     ) -> None:
         """Log any JSON under a key; numpy's numbers and arrays are taken, too. Raises `BadRecord`."""
-        self._log(_records.telemetry(key, payload, time.time()), priority, check_task_abort)
+        content = _records.telemetry(key, payload, time.time())
+        self._log(content if self._may_leave("telemetry", key) else b"", priority, check_task_abort)
 
     def log_inference_result(
         self,
@@ -110,7 +116,7 @@ class Recorder:
     ) -> None:
         """Log what a model answered here: any JSON, tied to the running task. Raises `BadRecord`."""
         content = _records.result(key, payload, time.time(), self._place.task())
-        self._log(content, priority, check_task_abort)
+        self._log(content if self._may_leave("results", key) else b"", priority, check_task_abort)
 
     def log_event(
         self,
@@ -122,7 +128,7 @@ class Recorder:
     ) -> None:
         """Log a line for people, at level debug, info, warning, error or audit. Raises `BadRecord`."""
         content = _records.event(text, level, time.time(), self._place.task())
-        self._log(content, priority, check_task_abort)
+        self._log(content if self._may_leave("events", "") else b"", priority, check_task_abort)
 
     def check_task_abort(self) -> None:
         """Raise `TaskAborted` when the running task was withdrawn. Otherwise do nothing."""
@@ -161,11 +167,20 @@ class Recorder:
         """Give the outbox; None = what is logged goes nowhere."""
         return self._box
 
+    def _may_leave(self, what: Loggable, key: str) -> bool:
+        """Whether the data's owner lets this be sent; what may not is checked, and then left out."""
+        return True
+
+    def _listed(self, what: Keyed, given: Mapping[str, Any]) -> Mapping[str, Any]:
+        if not isinstance(given, Mapping):
+            return given  # the check says what is wrong
+        return {key: value for key, value in given.items() if self._may_leave(what, str(key))}
+
     def _log(self, content: bytes, priority: str, check_task_abort: bool) -> None:
         if check_task_abort:
             self.check_task_abort()
         box = self._outbox()
-        if box is not None:
+        if box is not None and content:
             self._put(box, priority, content)
 
     def _put(self, box: Outbox, priority: str, content: bytes, *, step: int | None = None) -> None:

@@ -11,6 +11,7 @@ from fedbus.consent.policy import (
     WITHOUT_A_FILE,
     Allowed,
     Denied,
+    Keyed,
     Policy,
     Request,
     Verdict,
@@ -86,16 +87,15 @@ class Guard:
 
     def metrics(self, found: Mapping[str, float]) -> dict[str, float]:
         """Leave out the metrics that may not leave."""
-        allowed = self._policy.outgoing
-        return {name: value for name, value in found.items() if allowed.may_leave("metrics", name)}
+        return {name: value for name, value in found.items() if self.may_leave("metrics", name)}
 
-    def attribute_may_leave(self, key: str) -> bool:
-        """Whether an attribute with this key may be sent."""
-        return self._policy.outgoing.may_leave("attributes", key)
+    def may_leave(self, what: Keyed, key: str) -> bool:
+        """Whether a value with this key may be sent. From any thread."""
+        return self._policy.outgoing.may_leave(what, key)
 
-    def telemetry_may_leave(self, key: str) -> bool:
-        """Whether telemetry with this key may be sent."""
-        return self._policy.outgoing.may_leave("telemetry", key)
+    def events_may_leave(self) -> bool:
+        """Whether lines for people may be sent. From any thread."""
+        return self._policy.outgoing.events
 
     def _current(self) -> Policy | Denied:
         if self._file is None:

@@ -37,6 +37,10 @@ Keys = Annotated[
 ]
 
 
+Keyed: TypeAlias = Literal["metrics", "attributes", "telemetry", "results"]
+Loggable: TypeAlias = Keyed | Literal["events"]
+
+
 class Section(BaseModel):
     """A table of the policy file."""
 
@@ -106,14 +110,16 @@ class Limits(Section):
 
 
 class Outgoing(Section):
-    """What may leave beside updates: keys of metrics, attributes and telemetry; and how much a day."""
+    """What may leave beside updates: by keys, and how much a day. Events are lines of text for people."""
 
     metrics: Patterns | None = None
     attributes: Patterns | None = None
     telemetry: Patterns | None = None
+    results: Patterns | None = None
+    events: StrictBool = True
     mib_per_day: Annotated[float, Field(gt=0)] | None = None
 
-    def may_leave(self, what: Literal["metrics", "attributes", "telemetry"], key: str) -> bool:
+    def may_leave(self, what: Keyed, key: str) -> bool:
         """Whether a value with this key may be sent."""
         allowed: Patterns | None = getattr(self, what)
         return allowed is None or _matches(allowed, key)

@@ -6,10 +6,9 @@ import re
 import stat
 import tomllib
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import TypeAlias
 
 from pydantic import BaseModel, ValidationError
-from pydantic_core import ErrorDetails
 
 from fedbus.consent.policy import Denied, Policy
 from fedbus.errors import BadPolicy
@@ -58,7 +57,17 @@ def parse(text: str, name: str = "policy") -> Policy:
     try:
         return Policy.model_validate(content)
     except ValidationError as error:
-        lines = [_fault(text, name, one) for one in error.errors(include_url=False)]
+        lines = [
+            _fault(
+                text,
+                name,
+                [str(part) for part in one["loc"]],
+                one["type"],
+                one["msg"],
+                one["input"],
+            )
+            for one in error.errors(include_url=False)
+        ]
         raise BadPolicy("\n".join(lines)) from error
 
 
@@ -101,22 +110,17 @@ def _check_writers(path: Path, found: os.stat_result) -> None:
         raise BadPolicy(f"others can replace the policy {path}: chmod go-w {folder}")
 
 
-def _fault(text: str, name: str, error: ErrorDetails) -> str:
-    place = [str(one) for one in error["loc"]]
+def _fault(text: str, name: str, place: list[str], kind: str, message: str, value: object) -> str:
     where = f"{name}, line {_line(text, place)}"
     dotted = ".".join(place)
-    if error["type"] != "extra_forbidden":
-        said = error["msg"].removeprefix("Value error, ")
-        return f"{where}: {dotted}: {said}, not {_short(error['input'])}"
+    if kind != "extra_forbidden":
+        said = message.removeprefix("Value error, ")
+        return f"{where}: {dotted}: {said}, not {value!r:.80}"
     known = _known(place[:-1])
     close = difflib.get_close_matches(place[-1], known, 1)
     hint = f"write {close[0]!r}" if close else f"there are {', '.join(known)}"
     what = "table" if len(place) == 1 else f"key in [{'.'.join(place[:-1])}]"
     return f"{where}: {place[-1]!r} is no {what}; {hint}"
-
-
-def _short(value: Any) -> str:  # what a TOML file may hold
-    return repr(value)[:80]
 
 
 def _known(place: list[str]) -> list[str]:

@@ -6,10 +6,13 @@ from pathlib import Path
 import pytest
 from Crypto.PublicKey import ECC
 from Crypto.Signature import eddsa
+from fedbus import Client, Options, Trainer
 from fedbus.consent import Allowed, Denied, Package, Policy, PolicyFile, Request, decide, load
 from fedbus.consent.policyfile import parse
 from fedbus.errors import BadPolicy
 from fedbus_schemas import signing
+
+from tests.unit.clientsdk.conftest import World
 
 DIGEST = "ab" * 32
 KEY: ECC.EccKey = eddsa.import_private_key(b"\7" * 32)
@@ -237,3 +240,21 @@ def test_a_changed_file_is_in_force_at_the_next_look(tmp_path: Path) -> None:
     write(path, "")
     assert file.current() == (Policy(), True)
     assert file.current() == (Policy(), False)
+
+
+def test_what_functions_log_is_kept_here_unless_its_key_is_listed(
+    tmp_path: Path, world: World
+) -> None:
+    text = '[outgoing]\nmetrics = ["loss"]\nattributes = []\ntelemetry = ["cpu"]\n'
+    path = write(tmp_path / "policy.toml", text + "results = []\nevents = false")
+    options = Options(credentials=world.credentials, policy=path)
+    client = Client(Trainer(lambda model, settings: (model, 1, {})), options)
+    client.log_metric({"secret": 1.0})
+    client.log_attributes({"site": "eu"})
+    client.log_telemetry("disk", 1)
+    client.log_inference_result("answer", 1)
+    client.log_event("a line")
+    assert client.backlog().total == 0
+    client.log_metric({"secret": 1.0, "loss": 0.5})
+    client.log_telemetry("cpu", 1)
+    assert client.backlog().total == 2
