@@ -1,0 +1,181 @@
+"""`APIClient` on a real stack: each call, and what the server then has."""
+
+import asyncio
+import hashlib
+from pathlib import Path
+
+import numpy as np
+import pytest
+from fedbus._tensorfile import read
+from fedbus.api import ApiAway, APIClient, ApiError
+from fedbus.api._watch import Event
+from fedbus.errors import BadOption
+from fedbus_local.stack import LocalStack
+from fedbus_schemas.views import LiveUpdate, LoggedEvent
+
+from tests.stacks import Federation, eventually, federation
+from tests.trainers import TINY
+
+ROUNDS = 3
+
+
+def client(fed: Federation) -> APIClient:
+    _, _, port = fed.stack.api_url.rpartition(":")
+    return APIClient("127.0.0.1", int(port), fed.stack.api_token, project=fed.project)
+
+
+def seed(folder: Path) -> Path:
+    """A seed as FEDn's numpyhelper writes it: arrays by number."""
+    path = folder / "seed.npz"
+    np.savez(path, *(TINY[name] for name in sorted(TINY)))
+    return path
+
+
+async def test_models_sessions_rounds(stack: LocalStack, tmp_path: Path) -> None:
+    async with federation(stack, clients=2) as fed:
+        await asyncio.to_thread(_trains, fed, tmp_path)
+
+
+def _trains(fed: Federation, tmp_path: Path) -> None:
+    with client(fed) as api:
+        with pytest.raises(ApiError) as none_yet:
+            api.start_session()
+        assert none_yet.value.code == "not_found"
+
+        initial = api.set_active_model(seed(tmp_path), name="seed")
+        assert api.get_active_model().digest == initial.digest
+        assert api.set_initial_model(seed(tmp_path), name="seed") == initial
+        assert api.get_models_count() == 1
+
+        started = api.start_session(
+            "digits",
+            "fedavgm",
+            {"momentum": 0.5},
+            rounds=ROUNDS,
+            round_timeout=120,
+            min_clients=2,
+            requested_clients=2,
+            round_buffer_size=2,
+            session_id="digits-1",
+            seed=7,
+        )
+        settings = started.settings
+        assert (settings.name, settings.aggregator, settings.minimum) == ("digits", "fedavgm", 2)
+        assert (settings.invited, settings.target, settings.round_timeout_s) == (2, 2, 120)
+        assert settings.aggregator_parameters["momentum"] == 0.5
+
+        told = list(api.watch("digits-1"))
+        logged = [one for one in told if isinstance(one, LoggedEvent)]
+        assert logged == list(api.get_statuses("digits-1"))
+        assert logged[-1].type == "session.completed.v1"
+        assert list(api.watch("digits-1", after=logged[-1].sequence)) == []
+
+        _after_training(api, initial.digest, tmp_path)
+        assert api.continue_session("digits-1", rounds=1).rounds_total == ROUNDS + 1
+        more = [one for one in api.watch("digits-1") if isinstance(one, LoggedEvent)]
+        assert more[: len(logged)] == logged
+        assert [one.type for one in more].count("session.completed.v1") == 2
+        assert api.get_session(name="digits").rounds_completed == ROUNDS + 1
+
+
+def _after_training(api: APIClient, initial: str, tmp_path: Path) -> None:
+    assert api.session_is_finished("digits-1")
+    assert api.get_session_status("digits-1") == "completed"
+    assert api.get_session("digits-1").rounds_completed == ROUNDS
+    assert [one.session for one in api.get_sessions(filters={"phase": "completed"})] == ["digits-1"]
+    assert api.get_sessions_count(filters={"phase": "running"}) == 0
+
+    rounds = list(api.get_rounds(session_id="digits-1", sort="number"))
+    assert [one.number for one in rounds] == [1, 2, 3]
+    assert [one.number for one in api.get_rounds(2)] == [3, 2]
+    assert api.get_rounds_count(filters={"number__gte": 2}) == 2
+    assert api.get_round("digits-1", 2).attempts[-1].counted == 2
+    assert {span.name for span in api.get_round_timeline("digits-1", 1).spans} >= {"train", "fold"}
+
+    last = api.get_active_model().digest
+    trail = [one.digest for one in api.get_model_trail()]
+    assert trail == [initial, *(one.model for one in rounds)]
+    assert [one.digest for one in api.get_model_trail(last, reverse=False)] == trail[::-1]
+    assert [one.digest for one in api.get_model_trail(include_self=False, n_max=1)] == [trail[-2]]
+    assert len(list(api.get_models("digits-1"))) == ROUNDS
+    path = api.download_model(last, tmp_path / "last.safetensors")
+    assert hashlib.sha256(path.read_bytes()).hexdigest() == last == api.get_model(last).digest
+    assert len(read(path.read_bytes())) == len(TINY)
+
+    assert api.get_clients_count() == api.get_clients_count(only_active=True) == 2
+    [first, second] = api.get_clients(sort="name")
+    assert (first.name, second.name) == ("site-001", "site-002")
+    assert api.get_client(first.client) == first
+    assert {one.client for one in api.get_active_clients()} == {first.client, second.client}
+    [combiner, *_] = api.get_combiners()
+    assert api.get_combiner(combiner.name).name == combiner.name
+    assert api.get_combiners_count() >= 1
+    assert api.get_controller_status().sessions == {"completed": 1}
+    assert "fedavgm" in {one.name for one in api.get_aggregators()}
+    assert list(api.get_refusals()) == list(api.get_dead_letters()) == []
+
+
+async def test_validations(stack: LocalStack) -> None:
+    async with federation(stack, clients=2) as fed:
+        session = await fed.start(TINY, rounds=1)
+        last = await fed.ended(session)
+        with client(fed) as api:
+
+            async def reported() -> bool:
+                return await asyncio.to_thread(api.get_validations_count) == 2
+
+            await eventually(reported, "both validated")
+            found = await asyncio.to_thread(lambda: list(api.get_validations(session, last)))
+            assert {one.model for one in found} == {last}
+            assert len(found) == 2
+
+
+async def test_orders_and_a_watch_while_the_api_restarts(stack: LocalStack) -> None:
+    async with federation(stack, clients=2) as fed:
+        fed.gate.close(fed.names[:1], 2)
+        session = await fed.start(TINY, rounds=ROUNDS)
+        story = fed.stories[session]
+        seen: list[Event] = []
+        with client(fed) as api:
+            watching = fed.group.create_task(
+                asyncio.to_thread(lambda: seen.extend(api.watch(session)))
+            )
+            await story.until(lambda: story.stored(2), "an update of round 2 is stored")
+            assert (await asyncio.to_thread(api.pause_session, session)).phase == "paused"
+            await asyncio.to_thread(stack.restart, "api-1")
+            assert (await asyncio.to_thread(api.resume_session, session)).phase == "running"
+            fed.gate.open()
+            await fed.ended(session)
+            await watching
+            logged = [one for one in seen if isinstance(one, LoggedEvent)]
+            assert logged == await asyncio.to_thread(lambda: list(api.get_statuses(session)))
+            assert any(isinstance(one, LiveUpdate) for one in seen)
+            fed.gate.close(fed.names, 1)
+            other = await fed.start(TINY, rounds=1)
+            stopped = await asyncio.to_thread(api.stop_session, other, "enough")
+            assert (stopped.phase, stopped.reason) == ("stopped", "enough")
+            with pytest.raises(ApiError) as ended:
+                await asyncio.to_thread(api.pause_session, other)
+            assert (ended.value.code, ended.value.status) == ("session_ended", 409)
+
+
+def test_what_is_wrong_is_said(
+    stack: LocalStack, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FEDBUS_DIR", str(stack.layout.root))
+    with APIClient() as api:  # the local stack, without arguments
+        assert api.get_controller_status().project == "default"
+        with pytest.raises(ApiError) as unknown:
+            list(api.get_sessions(filters={"nothing": 1}))
+        assert unknown.value.code == "field_unknown"
+    with APIClient(stack.api_url) as api, pytest.raises(ApiError) as refused:
+        api.get_sessions_count()  # the local token goes to no host that was named
+    assert refused.value.code == "unauthorized"
+    monkeypatch.setenv("FEDBUS_API_TOKEN", stack.api_token)
+    with APIClient(stack.api_url) as api:
+        assert api.get_sessions_count() == 0
+    with APIClient("127.0.0.1", 9) as api, pytest.raises(ApiAway):
+        api.get_sessions_count()
+    monkeypatch.setenv("FEDBUS_DIR", str(tmp_path))
+    with pytest.raises(BadOption, match="fedbus up"):
+        APIClient()
