@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from fedbus._tensorfile import read
+from fedbus._tensorfile import read, write
 from fedbus.api import ApiAway, APIClient, ApiError
 from fedbus.api._watch import Event
 from fedbus.errors import BadOption
@@ -42,10 +42,15 @@ def _trains(fed: Federation, tmp_path: Path) -> None:
             api.start_session()
         assert none_yet.value.code == "not_found"
 
-        initial = api.set_active_model(seed(tmp_path), name="seed")
-        assert api.get_active_model().digest == initial.digest
-        assert api.set_initial_model(seed(tmp_path), name="seed") == initial
-        assert api.get_models_count() == 1
+        listed = api.set_active_model(seed(tmp_path), name="from-fedn")
+        assert api.get_active_model().digest == listed.digest
+        arrays = read(api.download_model(listed.digest, tmp_path / "it").read_bytes())
+        assert sorted(arrays) == ["0", "1"]
+        path = tmp_path / "seed.safetensors"
+        path.write_bytes(write(TINY))
+        initial = api.set_active_model(path, name="seed")
+        assert api.set_initial_model(path, name="seed") == initial
+        assert api.get_models_count() == 2
 
         started = api.start_session(
             "digits",
@@ -56,6 +61,7 @@ def _trains(fed: Federation, tmp_path: Path) -> None:
             min_clients=2,
             requested_clients=2,
             round_buffer_size=2,
+            model_id=initial.digest,
             session_id="digits-1",
             seed=7,
         )
