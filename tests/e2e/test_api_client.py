@@ -8,10 +8,9 @@ import numpy as np
 import pytest
 from fedbus._tensorfile import read, write
 from fedbus.api import ApiAway, APIClient, ApiError
-from fedbus.api._watch import Event
 from fedbus.errors import BadOption
 from fedbus_local.stack import LocalStack
-from fedbus_schemas.views import LiveUpdate, LoggedEvent
+from fedbus_schemas.views import LoggedEvent
 
 from tests.stacks import Federation, eventually, federation
 from tests.trainers import TINY
@@ -134,35 +133,6 @@ async def test_validations(stack: LocalStack) -> None:
             found = await asyncio.to_thread(lambda: list(api.get_validations(session, last)))
             assert {one.model for one in found} == {last}
             assert len(found) == 2
-
-
-async def test_orders_and_a_watch_while_the_api_restarts(stack: LocalStack) -> None:
-    async with federation(stack, clients=2) as fed:
-        fed.gate.close(fed.names[:1], 2)
-        session = await fed.start(TINY, rounds=ROUNDS)
-        story = fed.stories[session]
-        seen: list[Event] = []
-        with client(fed) as api:
-            watching = fed.group.create_task(
-                asyncio.to_thread(lambda: seen.extend(api.watch(session)))
-            )
-            await story.until(lambda: story.stored(2), "an update of round 2 is stored")
-            assert (await asyncio.to_thread(api.pause_session, session)).phase == "paused"
-            await asyncio.to_thread(stack.restart, "api-1")
-            assert (await asyncio.to_thread(api.resume_session, session)).phase == "running"
-            fed.gate.open()
-            await fed.ended(session)
-            await watching
-            logged = [one for one in seen if isinstance(one, LoggedEvent)]
-            assert logged == await asyncio.to_thread(lambda: list(api.get_statuses(session)))
-            assert any(isinstance(one, LiveUpdate) for one in seen)
-            fed.gate.close(fed.names, 1)
-            other = await fed.start(TINY, rounds=1)
-            stopped = await asyncio.to_thread(api.stop_session, other, "enough")
-            assert (stopped.phase, stopped.reason) == ("stopped", "enough")
-            with pytest.raises(ApiError) as ended:
-                await asyncio.to_thread(api.pause_session, other)
-            assert (ended.value.code, ended.value.status) == ("session_ended", 409)
 
 
 def test_what_is_wrong_is_said(
