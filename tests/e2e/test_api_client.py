@@ -60,6 +60,7 @@ def _trains(fed: Federation, tmp_path: Path) -> None:
             min_clients=2,
             requested_clients=2,
             round_buffer_size=2,
+            helper="numpyhelper",
             model_id=initial.digest,
             session_id="digits-1",
             seed=7,
@@ -68,6 +69,7 @@ def _trains(fed: Federation, tmp_path: Path) -> None:
         assert (settings.name, settings.aggregator, settings.minimum) == ("digits", "fedavgm", 2)
         assert (settings.invited, settings.target, settings.round_timeout_s) == (2, 2, 120)
         assert settings.aggregator_parameters["momentum"] == 0.5
+        assert (settings.keep_updates, settings.helper) == (True, "numpyhelper")
 
         told = list(api.watch("digits-1"))
         logged = [one for one in told if isinstance(one, LoggedEvent)]
@@ -76,7 +78,8 @@ def _trains(fed: Federation, tmp_path: Path) -> None:
         assert list(api.watch("digits-1", after=logged[-1].sequence)) == []
 
         _after_training(api, initial.digest, tmp_path)
-        assert api.continue_session("digits-1", rounds=1).rounds_total == ROUNDS + 1
+        more_rounds = api.continue_session("digits-1", rounds=1, round_timeout=90)
+        assert more_rounds.rounds_total == ROUNDS + 1
         more = [one for one in api.watch("digits-1") if isinstance(one, LoggedEvent)]
         assert more[: len(logged)] == logged
         assert [one.type for one in more].count("session.completed.v1") == 2

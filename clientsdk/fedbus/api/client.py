@@ -196,7 +196,9 @@ class APIClient:
         rounds: int = 5,
         round_buffer_size: int = -1,
         *,
+        delete_models: bool = False,
         validate: bool = True,
+        helper: str = "",
         min_clients: int = 1,
         requested_clients: int | None = None,
         session_id: str | None = None,
@@ -208,20 +210,24 @@ class APIClient:
         FEDn's arguments are settings: `aggregator_kwargs` = `aggregator_parameters`, `round_timeout` (s) =
         `round_timeout_s`, `round_buffer_size` = `target` (-1: all that are invited), `min_clients` = `minimum`
         (valid updates without which a round does not count), `requested_clients` = `invited` (None: all).
-        `settings` are any others of docs/settings.md, as `train={"epochs": 1}` or `seed=7`. Without `model_id`
-        it is the newest model. With `session_id` or an idempotency key the same may be sent again.
+        `delete_models` = not `keep_updates` (False: replay needs them). `settings` are any others of
+        docs/settings.md, as `train={"epochs": 1}` or `clients={"ids": [...]}`. Without `model_id` it is the
+        newest model. With `session_id` or an idempotency key the same may be sent again.
         """
         body: dict[str, JsonValue] = {
             **settings,
             "name": name,
             "aggregator": aggregator,
             "aggregator_parameters": aggregator_kwargs or {},
-            "model": model_id or self.get_active_model().digest,
             "round_timeout_s": round_timeout,
             "rounds": rounds,
+            "keep_updates": not delete_models,
             "validate": validate,
+            "helper": helper,
             "minimum": min_clients,
         }
+        if model_id is not None:
+            body["model"] = model_id
         if round_buffer_size > 0:
             body["target"] = round_buffer_size
         if requested_clients is not None:
@@ -231,11 +237,17 @@ class APIClient:
         return self._http.send(SessionView, "/v1/sessions", body, key=idempotency_key)
 
     def continue_session(
-        self, session_id: str, rounds: int = 5, *, idempotency_key: str | None = None
+        self,
+        session_id: str,
+        rounds: int = 5,
+        round_timeout: float | None = None,
+        *,
+        idempotency_key: str | None = None,
     ) -> SessionView:
-        """Add rounds, also to a session that has completed all it had."""
+        """Add rounds, also to a session that has completed. `round_timeout` (s): None = as before."""
         path = f"/v1/sessions/{session_id}/extend"
-        return self._http.send(SessionView, path, {"rounds": rounds}, key=idempotency_key)
+        body: dict[str, JsonValue] = {"rounds": rounds, "round_timeout_s": round_timeout}
+        return self._http.send(SessionView, path, body, key=idempotency_key)
 
     def stop_session(self, session_id: str, reason: str = "stopped by an operator") -> SessionView:
         """End a session now; its open round is given up."""
