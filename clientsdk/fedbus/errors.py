@@ -13,6 +13,8 @@ FedbusError
 ├── BadRecord               what you logged cannot be sent; says what and why (also a ValueError)
 ├── TaskAborted             the task that runs was withdrawn; raised where you ask for it
 ├── BadModel                the bytes of a model are not the ones its name says, or not a tensor file
+├── BadPackage              a compute package cannot be used; says what is wrong with it
+├── PackageFailed           a compute package ran and failed; has `how` and `line`, the package's own
 └── Away                    a server did not answer; the client tries again by itself
     ├── BusAway             NATS, or nobody behind it
     └── StoreAway           the object store
@@ -84,6 +86,19 @@ class TaskAborted(FedbusError):
 
 class BadModel(FedbusError):
     """A model's bytes are not the ones its digest names, or not a tensor file that we accept."""
+
+
+class BadPackage(FedbusError):
+    """A compute package, its archive, its manifest or its environment cannot be used."""
+
+
+class PackageFailed(FedbusError):
+    """A compute package ran and failed. `how` says in what way, `line` is its own last word."""
+
+    def __init__(self, what: str, how: str, line: str = "") -> None:
+        self.how = how
+        self.line = line
+        super().__init__(f"{what}: {how}{f': {line}' if line else ''}")
 
 
 class Away(FedbusError):
