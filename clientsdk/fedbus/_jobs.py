@@ -11,7 +11,7 @@ from typing import TypeVar
 
 from fedbus_schemas.asks import GrantRequest
 from fedbus_schemas.models import BlobRef
-from fedbus_schemas.tasks import TrainTask, ValidateTask
+from fedbus_schemas.tasks import ModelToFetch, TrainTask, ValidateTask
 from fedbus_schemas.updates import Timings, ValidationReport
 
 from fedbus import _threads, _updates, _work
@@ -23,9 +23,9 @@ from fedbus._participant import TrainJob, ValidateJob
 from fedbus._store import Kept, in_memory
 from fedbus._turns import Turns
 from fedbus._updates import Update
-from fedbus.errors import FedbusError, TaskAborted
+from fedbus.errors import BadPackage, FedbusError, TaskAborted
 from fedbus.recorder import Recorder
-from fedbus.trainer import Settings, Trainer
+from fedbus.trainer import Packages, Settings, Trainer
 
 log = logging.getLogger("fedbus")
 
@@ -71,11 +71,12 @@ class Jobs:
 
     def __init__(
         self,
-        trainer: Trainer,
+        trainer: Trainer | Packages,
         *,
         project: str,
         keys: Keys,
         fetcher: Fetcher,
+        package_fetcher: Fetcher,
         kept: Kept,
         patience_s: float,
         recorder: Recorder,
@@ -87,6 +88,7 @@ class Jobs:
         self._project = project
         self._keys = keys
         self._fetcher = fetcher
+        self._package_fetcher = package_fetcher
         self._kept = kept
         self._patience_s = patience_s
         self._recorder = recorder
@@ -135,7 +137,11 @@ class Jobs:
         task = job.task
         log.info("%s: training", job.key)
         started = time.monotonic()
-        data = await self._fetch(job.session, task, task.attempt, self.budget_s(task), withdrawal)
+        budget_s = self.budget_s(task)
+        trainer = await self._trainer_of(job, task.attempt, budget_s, withdrawal)
+        if trainer is None:
+            return None
+        data = await self._fetch(job.session, task, task.attempt, budget_s, withdrawal)
         if data is None:
             return None
         download_s = time.monotonic() - started
@@ -153,11 +159,12 @@ class Jobs:
             if not ours:
                 return None
             return await self._compute.run(
-                partial(self._make, job, client, data, settings, download_s)
+                partial(self._make, trainer, job, client, data, settings, download_s)
             )
 
     def _make(
         self,
+        trainer: Trainer,
         job: TrainJob,
         client: str,
         data: bytes | bytearray,
@@ -166,7 +173,7 @@ class Jobs:
     ) -> Update | None:
         """Train, and keep the update so that it survives a restart. In the compute thread."""
         with self._place.during(_running(settings, job)):
-            timed = _work.train(self._trainer.train, data, settings, job.task.weight_max)
+            timed = _work.train(trainer.train, data, settings, job.task.weight_max)
         if timed is None:
             return None
         _tell_left_out(job.key, timed.trained.left_out)
@@ -190,8 +197,11 @@ class Jobs:
     async def _validate(
         self, job: ValidateJob, place: str, withdrawal: Withdrawal
     ) -> ValidationReport | None:
-        task, function = job.task, self._trainer.validate
-        assert function is not None, "a validation without a function"
+        task = job.task
+        trainer = await self._trainer_of(job, 1, self._patience_s, withdrawal)
+        function = None if trainer is None else trainer.validate
+        if function is None:
+            return None
         data = await self._fetch(job.session, task, 1, self._patience_s, withdrawal)
         if data is None:
             return None
@@ -219,6 +229,39 @@ class Jobs:
             weight=measured.weight,
             metrics=self._metrics(measured.metrics),
         )
+
+    async def _trainer_of(
+        self, job: TrainJob | ValidateJob, attempt: int, budget_s: float, withdrawal: Withdrawal
+    ) -> Trainer | None:
+        """Give the functions for a job; those of a package are fetched first. None when withdrawn."""
+        packages, blob = self._trainer, job.task.package
+        if isinstance(packages, Trainer):
+            return packages
+        if blob is None:
+            raise BadPackage(
+                "the session pins no compute package, and this client runs nothing else"
+            )
+        archive: bytes | bytearray | None = None
+        if not await self._compute.run(lambda: packages.has(blob.digest)):
+            request = GrantRequest(
+                purpose="package",
+                session=job.session,
+                round=job.task.round,
+                attempt=attempt,
+                blob=blob,
+            )
+            fetching = self._package_fetcher.fetch(
+                ModelToFetch(digest=blob.digest, size=blob.size),
+                request,
+                until=asyncio.get_running_loop().time() + budget_s,
+                stop=withdrawal.is_said,
+                trace_id=job.task.trace_id,
+            )
+            archive = await withdrawal.unless_said(fetching)
+            if archive is None:
+                return None
+        make = partial(packages.trainer, blob.digest, archive, withdrawal.is_said)
+        return await self._compute.run(make)
 
     async def _fetch(
         self,

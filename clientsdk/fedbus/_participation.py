@@ -50,11 +50,14 @@ from fedbus._version import __version__
 from fedbus.consent.guard import Guard
 from fedbus.errors import Away, BadOption, BusAway, FedbusError, NotPermitted, Refused, refused
 from fedbus.options import Options
-from fedbus.trainer import Trainer
+from fedbus.trainer import Packages, Trainer
 
 log = logging.getLogger("fedbus")
 
 T = TypeVar("T")
+
+PACKAGE_BYTES_MAX = 256 * 1024**2
+"""The largest compute package that is fetched."""
 
 
 class Participation:
@@ -62,7 +65,7 @@ class Participation:
 
     def __init__(
         self,
-        trainer: Trainer,
+        trainer: Trainer | Packages,
         options: Options,
         credentials: Credentials,
         keys: Keys,
@@ -96,6 +99,14 @@ class Participation:
                 patience_s=options.patience_s,
                 done=self._release,
             ),
+            package_fetcher=Fetcher(
+                self._asker,
+                self._blobs,
+                Models(None, 1),
+                bytes_max=PACKAGE_BYTES_MAX,
+                patience_s=options.patience_s,
+                done=self._release,
+            ),
             kept=self._kept,
             patience_s=options.patience_s,
             recorder=desk.recorder,
@@ -118,7 +129,8 @@ class Participation:
             patience_s=options.patience_s,
         )
         self._participant = Participant(
-            kept_max=options.kept_updates_max, validates=trainer.validate is not None
+            kept_max=options.kept_updates_max,
+            validates=not isinstance(trainer, Trainer) or trainer.validate is not None,
         )
         self._withdrawal = Withdrawal()
         self._sending: dict[UpdateKey, asyncio.Task[None]] = {}

@@ -25,7 +25,7 @@ from fedbus.credentials import load, tls_of
 from fedbus.errors import BadOption, FedbusError
 from fedbus.options import Options
 from fedbus.recorder import Recorder
-from fedbus.trainer import Trainer, TrainFunction, ValidateFunction
+from fedbus.trainer import Packages, Trainer, TrainFunction, ValidateFunction
 
 log = logging.getLogger("fedbus")
 
@@ -107,7 +107,7 @@ class Client(Recorder):
 
     def __init__(
         self,
-        trainer: Trainer,
+        trainer: Trainer | Packages,
         options: Options,
         *,
         line: Line | None = None,

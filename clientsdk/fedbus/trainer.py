@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any, TypeAlias
+from typing import Any, Protocol, TypeAlias
 
 from numpy.typing import ArrayLike, NDArray
 
@@ -86,3 +86,18 @@ class Trainer:
             raise BadOption("train must be a function: train(model, settings)")
         if self.validate is not None and not callable(self.validate):
             raise BadOption("validate must be a function: validate(model, settings)")
+
+
+class Packages(Protocol):
+    """Gives each session's trainer from the compute package that it pins. Both methods block.
+
+    `fedbus.packages.host.PackageHost` is the real one.
+    """
+
+    def has(self, digest: str) -> bool:
+        """Whether the package is here, so that its archive need not be fetched."""
+
+    def trainer(
+        self, digest: str, archive: bytes | bytearray | None, cancelled: Callable[[], bool]
+    ) -> Trainer:
+        """Give a package's functions. Raises `BadPackage` and `PackageFailed`."""
