@@ -50,11 +50,8 @@ async def test_two_sessions_run_two_packages_and_neither_is_swapped(
     stack: LocalStack, tmp_path: Path
 ) -> None:
     project = f"p-{secrets.token_hex(4)}"
-    made = await asyncio.to_thread(stack.make_credentials, ["one", "two"], project)
-    clients = [
-        fedbus.Client(PackageHost(tmp_path / one.name), fedbus.Options(credentials=one))
-        for one in made
-    ]
+    [made] = await asyncio.to_thread(stack.make_credentials, ["one"], project)
+    client = fedbus.Client(PackageHost(tmp_path / "one"), fedbus.Options(credentials=made))
     async with (
         httpx.AsyncClient(
             base_url=stack.api_url,
@@ -64,8 +61,7 @@ async def test_two_sessions_run_two_packages_and_neither_is_swapped(
         ) as http,
         asyncio.TaskGroup() as group,
     ):
-        for client in clients:
-            group.create_task(client.run())
+        group.create_task(client.run())
 
         async def ask(method: str, path: str, **more: Json) -> Json:
             answer = await http.request(method, path, **more)
@@ -74,16 +70,16 @@ async def test_two_sessions_run_two_packages_and_neither_is_swapped(
 
         async def online() -> bool:
             page = await ask("GET", "/v1/clients")
-            return sum(one["online"] is True for one in page["items"]) == 2
+            return any(one["online"] is True for one in page["items"])
 
-        await eventually(online, "both are online")
+        await eventually(online, "the client is online")
         ones, twos = [
             (await ask("POST", "/v1/packages", content=archive(tmp_path, step)))["digest"]
             for step in (1, 2)
         ]
         model = (await ask("POST", "/v1/models", content=write(TINY)))["digest"]
         await ask("PUT", "/v1/packages/active", json={"package": ones})
-        body = {"model": model, "rounds": 1, "minimum": 2, "round_timeout_s": 120}
+        body = {"model": model, "rounds": 1, "minimum": 1, "round_timeout_s": 120}
         first = (await ask("POST", "/v1/sessions", json=body))["session"]
         swap = await http.put("/v1/packages/active", json={"package": twos})
         assert swap.json()["code"] == "federation_configured"
@@ -96,7 +92,7 @@ async def test_two_sessions_run_two_packages_and_neither_is_swapped(
 
             async def validated(session: str = session) -> bool:
                 view = await ask("GET", f"/v1/sessions/{session}")
-                return bool(view["validation"]["reports"] == 2)
+                return bool(view["validation"]["reports"] == 1)
 
             await eventually(ended, f"{session} ends", 100)
             await eventually(validated, f"{session} is validated")
@@ -104,8 +100,5 @@ async def test_two_sessions_run_two_packages_and_neither_is_swapped(
             assert view["package"] == package
             assert view["metrics"]["step"] == step
             assert view["validation"]["metrics"]["mean"] == pytest.approx(step)
-        for one in made:
-            kept = {path.name for path in (tmp_path / one.name / "packages").iterdir()}
-            assert kept == {ones, twos}
-        for client in clients:
-            client.stop()
+        assert {path.name for path in (tmp_path / "one" / "packages").iterdir()} == {ones, twos}
+        client.stop()
