@@ -15,7 +15,7 @@ from fedbus_schemas.refusals import Refusal, RefusalCode
 from fedbus_schemas.tasks import Mail, SignedMail
 from fedbus_schemas.updates import ValidationReport
 
-from fedbus import _backoff, _host, _threads
+from fedbus import _backoff, _host, _opening, _threads
 from fedbus._asking import OPEN_SOON, Asker, Line
 from fedbus._blobs import Blobs, Store
 from fedbus._consented import Consented
@@ -24,7 +24,6 @@ from fedbus._declining import Declining
 from fedbus._fetching import Fetcher
 from fedbus._jobs import Jobs, Withdrawal
 from fedbus._keys import Keys
-from fedbus._link import Link
 from fedbus._mail import NotOurs, open_mail, read_live
 from fedbus._models import Models
 from fedbus._participant import (
@@ -42,13 +41,12 @@ from fedbus._participant import (
 )
 from fedbus._reporting import Desk
 from fedbus._sending import Sender
-from fedbus._store import Kept, KeptInFolder, KeptInMemory
 from fedbus._turns import Turns, folder_of
 from fedbus._updates import Update, UpdateKey
 from fedbus._uploading import Uploader
 from fedbus._version import __version__
 from fedbus.consent.guard import Guard
-from fedbus.errors import Away, BadOption, BusAway, FedbusError, NotPermitted, Refused, refused
+from fedbus.errors import Away, BusAway, FedbusError, NotPermitted, Refused, refused
 from fedbus.options import Options
 from fedbus.trainer import Packages, Trainer
 
@@ -86,7 +84,7 @@ class Participation:
         self._noise = 0
         self._asker = Asker(line, options)
         self._blobs: Store = store or Blobs(options.store_timeout_s)
-        self._kept = _kept(options, keys.device)
+        self._kept = _opening.kept(options, keys.device)
         self._jobs = Jobs(
             trainer,
             project=credentials.project,
@@ -94,7 +92,7 @@ class Participation:
             fetcher=Fetcher(
                 self._asker,
                 self._blobs,
-                _models(options, keys.device),
+                _opening.models(options, keys.device),
                 bytes_max=options.model_bytes_max,
                 patience_s=options.patience_s,
                 done=self._release,
@@ -124,7 +122,7 @@ class Participation:
         )
         self._sender = Sender(
             self._asker,
-            Uploader(self._asker, self._blobs, _link(options, keys.device)),
+            Uploader(self._asker, self._blobs, _opening.link(options, keys.device)),
             self._kept,
             patience_s=options.patience_s,
         )
@@ -387,26 +385,3 @@ class Participation:
     def _spawn(self, work: Coroutine[None, None, T]) -> "asyncio.Task[T]":
         assert self._group is not None, "not running"
         return self._group.create_task(work)
-
-
-def _kept(options: Options, device: str) -> Kept:
-    if options.state_dir is None:
-        return KeptInMemory()
-    try:
-        return KeptInFolder(Path(options.state_dir) / device, options.kept_updates_max)
-    except OSError as error:
-        raise BadOption(f"state_dir {options.state_dir} cannot be used: {error}") from error
-
-
-def _link(options: Options, device: str) -> Link:
-    return Link(
-        None if options.state_dir is None else Path(options.state_dir) / device / "link.json"
-    )
-
-
-def _models(options: Options, device: str) -> Models:
-    try:
-        folder = None if options.cache_dir is None else Path(options.cache_dir)
-        return Models(folder, options.cached_models_max, options.cache_bytes_max, device)
-    except OSError as error:
-        raise BadOption(f"cache_dir {options.cache_dir} cannot be used: {error}") from error

@@ -148,7 +148,7 @@ SEAMS: dict[str, object] = {
     "fedbus._threads.Worker": SimWorker,
     "fedbus.client.Keys": SimKeys,
     "fedbus._participation.Blobs": lambda timeout_s: current().transfers,
-    "fedbus._participation._kept": lambda options, device: current().kept,
+    "fedbus._opening.kept": lambda options, device: current().kept,
 }
 
 
