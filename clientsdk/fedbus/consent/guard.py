@@ -133,7 +133,9 @@ def guard_of(options: Options, device: str) -> Guard:
     try:
         tasks = TaskLog(path, options.task_log_bytes_max, options.task_log_files_max)
     except OSError as error:
-        raise BadOption(f"the task log {path} cannot be used: {error}") from error
+        raise BadOption(
+            f"state_dir {options.state_dir} cannot be used: the task log {path}: {error}"
+        ) from error
     return Guard(policy, tasks)
 
 

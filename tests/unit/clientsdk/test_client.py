@@ -450,9 +450,8 @@ async def test_a_folder_that_cannot_be_used_is_told(world: Any, tmp_path: Path) 
     file = tmp_path / "file"
     file.touch()
     for name in ("state_dir", "cache_dir"):
-        client = Client(Trainer(train), options(world, **{name: file / "folder"}))
         with pytest.raises(BadOption, match=name):
-            await client.run()
+            await Client(Trainer(train), options(world, **{name: file / "folder"})).run()
 
 
 @pytest.mark.parametrize("server", ["ws://bus:8080", "wss://bus/nats"])
