@@ -19,6 +19,8 @@ log = logging.getLogger("fedbus")
 
 NOTHING = BlobRef(digest=hashlib.sha256(b"").hexdigest(), size=0)
 """The update of one who declines."""
+DETAIL_MAX = 512
+"""Characters of a decline's sentence."""
 
 
 class Declining:
@@ -31,38 +33,29 @@ class Declining:
 
     async def say(self, job: Job, client: str, denied: Denied, until: float) -> None:
         """Decline a job. A train task is declined for good: its round need not wait for this client."""
-        submission = self._submission(job, client, denied) if isinstance(job, TrainJob) else None
-        decline = Decline(
-            kind=job.task.kind,
-            session=job.session,
-            round=job.task.round,
-            rule=denied.rule,
-            detail=denied.detail[:512],
-            submission=submission,
-        )
+        message = decline(job, client, denied, self._project, self._keys)
         try:
-            answer = await self._asker.insist("decline", decline, until=until, passing=OPEN_SOON)
+            answer = await self._asker.insist("decline", message, until=until, passing=OPEN_SOON)
         except BusAway as error:
             log.warning("%s: the decline did not arrive: %s", job.session, error)
             return
         if answer.refusal is not None:
             log.info("%s: the decline was not taken: %s", job.session, answer.refusal.code)
 
-    def _submission(self, job: TrainJob, client: str, denied: Denied) -> Submission:
-        manifest = Manifest(
-            project=self._project,
-            session=job.session,
-            round=job.task.round,
-            attempt=job.task.attempt,
-            client=client,
-            base=job.task.model.digest,
-            update=NOTHING,
-            weight=0,
-            declined=denied.rule,
-        )
-        text = manifest.to_bytes().decode()
-        signature = self._keys.sign(signing.MANIFEST, text)
-        return Submission(manifest=text, key=self._keys.public, signature=signature)
+
+def decline(job: Job, client: str, denied: Denied, project: str, keys: Keys) -> Decline:
+    """Make what declines a job; for a train task with the signed manifest that takes the update's place."""
+    submission = (
+        _submission(job, client, denied, project, keys) if isinstance(job, TrainJob) else None
+    )
+    return Decline(
+        kind=job.task.kind,
+        session=job.session,
+        round=job.task.round,
+        rule=denied.rule,
+        detail=denied.detail[:DETAIL_MAX],
+        submission=submission,
+    )
 
 
 def request_of(job: Job, project: str) -> Request:
@@ -89,3 +82,20 @@ def request_of(job: Job, project: str) -> Request:
         local_refused=task.local_packages is False,
         size=size,
     )
+
+
+def _submission(job: TrainJob, client: str, denied: Denied, project: str, keys: Keys) -> Submission:
+    manifest = Manifest(
+        project=project,
+        session=job.session,
+        round=job.task.round,
+        attempt=job.task.attempt,
+        client=client,
+        base=job.task.model.digest,
+        update=NOTHING,
+        weight=0,
+        declined=denied.rule,
+    )
+    text = manifest.to_bytes().decode()
+    signature = keys.sign(signing.MANIFEST, text)
+    return Submission(manifest=text, key=keys.public, signature=signature)
