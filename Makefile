@@ -34,7 +34,7 @@ down: $(READY)  ## stop it
 	@$(BIN)/fedbus down
 
 test: unit  ## every test but the long chaos runs
-	@$(BIN)/python -m pytest -q tests/simulation tests/contract tests/e2e tests/chaos tests/soak
+	@$(BIN)/python -m pytest -q -n 2 --dist loadfile tests/simulation tests/contract tests/e2e tests/chaos tests/soak
 
 sim: $(READY)  ## simulate many seeds; SCENARIO=... SEED=... RUNS=... TRACE=1 (docs/simulation.md)
 	@$(BIN)/python -m tests.simulation $(if $(SCENARIO),--scenario $(SCENARIO)) --seed $(or $(SEED),0) --runs $(or $(RUNS),1200) $(if $(TRACE),--trace)

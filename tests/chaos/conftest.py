@@ -10,6 +10,9 @@ from tests.chaos.plays import MEASURED
 TIMEOUT_S = 240
 """A test plays two sessions, waits for processes to be started again, and may have to start the stack."""
 
+ADDED = "added"
+_added: list[str] = []
+
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
@@ -18,11 +21,24 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
             item.add_marker(pytest.mark.timeout(TIMEOUT_S))
 
 
+def pytest_runtest_logreport(report: pytest.TestReport) -> None:
+    """Gather what the tests measured, also those that other processes ran."""
+    if report.when == "teardown":
+        _added.extend(str(value) for name, value in report.user_properties if name == ADDED)
+
+
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    if MEASURED:
+    if _added:
         terminalreporter.section("seconds that each fault added to its round")
-        for line in sorted(MEASURED):
+        for line in sorted(_added):
             terminalreporter.write_line(line)
+
+
+@pytest.fixture(autouse=True)
+def _hand_on_what_was_measured(request: pytest.FixtureRequest) -> Iterator[None]:
+    yield
+    request.node.user_properties.extend((ADDED, line) for line in MEASURED)
+    MEASURED.clear()
 
 
 @pytest.fixture(scope="session")

@@ -17,7 +17,7 @@ HURT_IN = 2
 ENDS_WITHIN_S = 90.0
 
 MEASURED: list[str] = []
-"""The time that each fault added to its round, for the summary."""
+"""The time that each fault of this test added to its round, for the summary."""
 
 Before: TypeAlias = Callable[[], Awaitable[None]]
 

@@ -1,13 +1,9 @@
-"""The short form of `make soak`, and the rules of its verdict."""
+"""The rules of a soak's verdict. The soak itself is `make soak`; the gate runs five minutes of it."""
 
 import pytest
-from fedbus_local.stack import LocalStack
 
 from tests.soak.measures import Sample
-from tests.soak.play import soak
 from tests.soak.verdict import judge, table
-
-SECONDS = 300
 
 
 def samples(**series: list[float]) -> list[Sample]:
@@ -46,12 +42,3 @@ def test_tells_growth_from_steadiness(name: str, values: list[float], is_fine: b
 def test_a_measure_without_a_rule_is_an_error() -> None:
     with pytest.raises(AssertionError, match="no rule"):
         judge([Sample(place, {"novelty": 1.0}, {}) for place in range(9)])
-
-
-@pytest.mark.long
-@pytest.mark.timeout(SECONDS + 240)
-async def test_nothing_grows_that_should_not(tmp_path) -> None:
-    with LocalStack(tmp_path / "stack", controllers=2, combiners=2) as stack:
-        findings = judge(await soak(stack, SECONDS))
-    print("\n" + table(findings))
-    assert all(one.is_fine for one in findings), table(findings)
