@@ -36,7 +36,7 @@ def find(host: str | None, port: int | None, token: str | None, *, secure: bool)
     if host is None:
         local = _local()
         if token is None and local.token_file is not None:
-            token = _content(Path(local.token_file))
+            token = content(Path(local.token_file))
         return Access(local.url, token)
     if "://" in host:
         if port is not None:
@@ -62,10 +62,11 @@ def _local() -> _Local:
 
 def _in_file(variable: str) -> str | None:
     path = os.environ.get(variable)
-    return _content(Path(path)) if path else None
+    return content(Path(path)) if path else None
 
 
-def _content(path: Path) -> str:
+def content(path: Path) -> str:
+    """Read a token file. Raises `BadOption` when it cannot be read."""
     try:
         return path.read_text(encoding="utf-8").strip()
     except (OSError, UnicodeDecodeError) as error:

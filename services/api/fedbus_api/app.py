@@ -12,6 +12,7 @@ from fedbus_api.routes import (
     models,
     packages,
     participants,
+    records,
     rounds,
     sessions,
     status,
@@ -48,6 +49,7 @@ def create_app(api: Api) -> FastAPI:
         federation,
         audit,
         participants,
+        records,
         dead_letters,
     ):
         app.include_router(part.router, dependencies=[Depends(authorize)])

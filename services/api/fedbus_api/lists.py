@@ -1,6 +1,15 @@
 """Every list the api gives: its fields, the key of a row, and the order when none is asked for."""
 
 from fedbus_schemas.ids import SessionId
+from fedbus_schemas.record_views import (
+    AttributeChangeView,
+    AttributeView,
+    BacklogView,
+    MetricView,
+    ResultView,
+    StatusEventView,
+    TelemetryView,
+)
 from fedbus_schemas.views import (
     ClientView,
     CombinerView,
@@ -69,6 +78,26 @@ VALIDATIONS: Listing[ValidationReportView] = Listing(
     ValidationReportView,
     key=lambda one: _number(one.sequence),
     sort="-sequence",
+)
+
+METRICS: Listing[MetricView] = Listing("metrics", MetricView, key=lambda one: one.id, sort="-id")
+ATTRIBUTES: Listing[AttributeView] = Listing(
+    "attributes", AttributeView, key=lambda one: f"{one.client} {one.key}", sort="client"
+)
+ATTRIBUTE_CHANGES: Listing[AttributeChangeView] = Listing(
+    "attribute changes", AttributeChangeView, key=lambda one: one.id, sort="-id"
+)
+TELEMETRY: Listing[TelemetryView] = Listing(
+    "telemetry", TelemetryView, key=lambda one: one.id, sort="-id"
+)
+RESULTS: Listing[ResultView] = Listing(
+    "inference results", ResultView, key=lambda one: one.id, sort="-id"
+)
+STATUS_EVENTS: Listing[StatusEventView] = Listing(
+    "status events", StatusEventView, key=lambda one: one.id, sort="-id"
+)
+BACKLOGS: Listing[BacklogView] = Listing(
+    "backlogs", BacklogView, key=lambda one: one.client, sort="client"
 )
 
 VIEWS_MAX = 50_000

@@ -29,7 +29,14 @@ async def body(service: Service[ApiSettings]) -> None:
     settings = service.settings.api
     token = read_secret(settings.token_file) if settings.token_file is not None else None
     trust = read_trust(settings.trust_file)
-    api = wire(service.connections, settings, token=token, trust=trust, missing=service.missing)
+    api = wire(
+        service.connections,
+        settings,
+        token=token,
+        trust=trust,
+        missing=service.missing,
+        kept=service.settings.records.stream(),
+    )
     server = _Server(
         uvicorn.Config(
             create_app(api),

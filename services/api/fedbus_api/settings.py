@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Annotated
 
 from fedbus_runtime.errors import SettingsFault
+from fedbus_runtime.retention import RecordsRetention
 from fedbus_runtime.settings import Port, Section, ServiceSettings
 from fedbus_schemas.codec import Unreadable, read
 from fedbus_schemas.views import TrustView
@@ -48,6 +49,7 @@ class ApiSettings(ServiceSettings):
     """What an api process needs beyond the servers."""
 
     api: ApiSection = ApiSection()
+    records: RecordsRetention = RecordsRetention()
 
 
 def read_trust(file: Path | None) -> TrustView:

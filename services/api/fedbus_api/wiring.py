@@ -12,6 +12,7 @@ from fedbus_core.rounds.state import Session
 from fedbus_runtime.connections import Connections
 from fedbus_runtime.folded_log import FoldedLog
 from fedbus_runtime.registry import ClientRegistry
+from fedbus_schemas.streams import RECORDS, Stream
 from fedbus_schemas.views import TrustView
 
 from fedbus_api.catalog import Catalog
@@ -23,6 +24,7 @@ from fedbus_api.live import Live
 from fedbus_api.packages import Packages
 from fedbus_api.people import People
 from fedbus_api.reading import Reader
+from fedbus_api.records import Records
 from fedbus_api.settings import ApiSection
 from fedbus_api.validations import Validations
 
@@ -44,6 +46,7 @@ class Api:
     catalog: Catalog
     packages: Packages
     people: People
+    records: Records
     dead_letters: DeadLetters
     missing: Callable[[], dict[str, str]]
     stopping: asyncio.Event = field(default_factory=asyncio.Event)
@@ -57,13 +60,15 @@ def wire(
     token: str | None = None,
     trust: TrustView | None = None,
     missing: Callable[[], dict[str, str]] = dict,
+    kept: Stream = RECORDS,
 ) -> Api:
-    """Put the parts together."""
+    """Put the parts together. `kept` are the clients' records, with how long they are."""
     reader = Reader(ports.streams, ports.documents)
     log: FoldedLog[Session] = FoldedLog(ports.streams, fold)
     wait_s = settings.decision_wait / timedelta(seconds=1)
     validations = Validations(ports.streams, ports.clock)
     dead_letters = DeadLetters(ports.streams, ports.clock, wait_s)
+    registry = ClientRegistry(ports.streams)
     return Api(
         ports=ports,
         settings=settings,
@@ -88,11 +93,12 @@ def wire(
         people=People(
             ports.streams,
             ports.presence,
-            ClientRegistry(ports.streams),
+            registry,
             reader,
             ports.clock,
             settings.online_lease,
         ),
+        records=Records(ports.streams, ports.clock, registry, kept),
         dead_letters=dead_letters,
         missing=missing,
     )

@@ -34,7 +34,9 @@ async def body(service: Service[ControllerSettings]) -> None:
     ports = service.connections
     settings = service.settings
     signer = Signer(settings.signing.seed_file)
-    await ports.deliveries.prepare(STREAMS, CONSUMERS)
+    records = settings.records.stream()
+    streams = [records if one.name == records.name else one for one in STREAMS]
+    await ports.deliveries.prepare(streams, CONSUMERS)
     log = FoldedLog[Session](ports.streams, fold)
     registry = ClientRegistry(ports.streams)
     candidates = Candidates(ports.presence, registry, AttributeTable(ports.streams))

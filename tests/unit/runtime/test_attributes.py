@@ -1,16 +1,17 @@
 """Attributes of clients: read once, kept up to date, and used to choose."""
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 
 from fedbus_runtime.attributes import AttributeTable
 from fedbus_runtime.memory_clock import ManualClock
 from fedbus_runtime.memory_streams import MemoryServer, MemoryStreams
+from fedbus_runtime.retention import RecordsRetention
 from fedbus_schemas import subjects
 from fedbus_schemas.ids import Scalar
 from fedbus_schemas.records import Attribute, ClientAttributes
 from fedbus_schemas.registry import ClientRecord
 from fedbus_schemas.selection import ClientQuery, parse_conditions
-from fedbus_schemas.streams import REGISTRY
+from fedbus_schemas.streams import RECORDS, REGISTRY
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 
@@ -85,3 +86,11 @@ async def test_no_condition_asks_nobody() -> None:
     world = World()
     world.server.away = True
     assert await world.chosen("", "site-a") == "a"
+
+
+def test_how_long_records_are_kept_is_a_setting() -> None:
+    kept = RecordsRetention.model_validate({"age": "P7D", "bytes": 2**30, "batches_per_kind": 5})
+    stream = kept.stream()
+    assert (stream.age_max, stream.bytes_max, stream.per_subject_max) == (timedelta(7), 2**30, 5)
+    assert stream.subjects == RECORDS.subjects
+    assert RecordsRetention().stream() == RECORDS
