@@ -4,9 +4,8 @@ from typing import Annotated
 
 from pydantic import AwareDatetime, Field, JsonValue
 
-from fedbus_schemas.ids import ClientId, RoundNumber, Scalar, SessionId, Sha256
+from fedbus_schemas.ids import AttributeKey, ClientId, RoundNumber, Scalar, SessionId, Sha256
 from fedbus_schemas.records import Key, Level, LinkQuality
-from fedbus_schemas.selection import AttributeKey
 from fedbus_schemas.wire import Message
 
 
