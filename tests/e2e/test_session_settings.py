@@ -3,8 +3,7 @@
 import asyncio
 from datetime import datetime
 
-from fedbus.access import Access
-from fedbus_auditor.api import Api
+from fedbus_auditor.api import Access, Api
 from fedbus_auditor.export import bundle
 from fedbus_auditor.signatures import check
 from fedbus_core.audit.replay import Verdict, replay
