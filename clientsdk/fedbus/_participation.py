@@ -52,6 +52,8 @@ from fedbus.trainer import Packages, Trainer
 
 log = logging.getLogger("fedbus")
 
+GOODBYE_WITHIN_S = 1.0
+
 T = TypeVar("T")
 
 PACKAGE_BYTES_MAX = 256 * 1024**2
@@ -155,11 +157,21 @@ class Participation:
         self._jobs.close()
         self._blobs.close()
 
+    async def leave(self) -> None:
+        """Say goodbye, so that no round counts on us. Unheard, the servers find out by themselves."""
+        if not self._client:
+            return
+        try:
+            async with asyncio.timeout(GOODBYE_WITHIN_S):
+                await self._line.ask("beat", Beat(leaving=True).to_bytes())
+        except (BusAway, NotPermitted, TimeoutError) as error:
+            log.debug("goodbye: %s", error)
+
     # On the bus.
 
     async def _attend(self) -> None:
         try:
-            while True:
+            while not self._over:
                 welcome = await self._hello()
                 if await self._sync():
                     async with self._reporting.sending(self._asker):
@@ -213,6 +225,8 @@ class Participation:
         sync_at = loop.time() + _backoff.spread(self._options.resync_s)
         while True:
             await asyncio.sleep(_backoff.spread(min(beat_s, self._options.resync_s)))
+            if self._over:
+                return
             if loop.time() >= sync_at:
                 if not await self._sync():
                     return

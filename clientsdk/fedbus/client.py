@@ -183,6 +183,8 @@ class Client(Recorder):
                     await self._stopping.wait()
                 finally:  # stopped or cancelled: what is cancelled now begins nothing new
                     participation.end()
+                if self._failure is None:
+                    await participation.leave()
                 raise _Stop
         except* _Stop:
             pass

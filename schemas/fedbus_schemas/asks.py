@@ -62,9 +62,13 @@ class Welcome(Message):
 
 
 class Beat(Message):
-    """I am here. Sent every `beat_s` seconds; every half minute with what waits to be sent."""
+    """I am here. Sent every `beat_s` seconds; every half minute with what waits to be sent.
+
+    `leaving`: the last one; I stop now, do not count on me.
+    """
 
     backlog: Backlog | None = None
+    leaving: bool = False
 
 
 class PendingUpdate(Message):

@@ -34,6 +34,14 @@ async def tell_of_a_backlog(stage: Stage) -> None:
     assert answer.noted is not None
 
 
+async def say_goodbye(stage: Stage) -> None:
+    """Leave: the round goes on with the client, whose update is on its way; its next beat brings it back."""
+    answer = await _say(stage, "beat", Beat(leaving=True).to_bytes())
+    assert answer.noted is not None
+    answer = await _ask_until_answered(stage, "beat", Beat().to_bytes())
+    assert answer.noted is not None
+
+
 async def log_something(stage: Stage) -> None:
     """Log an attribute and a line of telemetry: however often the batch comes, each is kept once."""
     now = SystemClock().now()
@@ -53,6 +61,12 @@ async def log_something(stage: Stage) -> None:
 async def _say(stage: Stage, verb: str, content: bytes) -> Answer:
     """Ask in the third client's name until there is an answer."""
     await stage.arm()
+    answer = await _ask_until_answered(stage, verb, content)
+    await stage.doomed()
+    return answer
+
+
+async def _ask_until_answered(stage: Stage, verb: str, content: bytes) -> Answer:
     rogue = await Rogue.connect(stage.fed.sites[2].credentials)
 
     async def look() -> Json:
@@ -63,6 +77,5 @@ async def _say(stage: Stage, verb: str, content: bytes) -> Answer:
             return None
 
     answer: Answer = await eventually(look, "an answer")
-    await stage.doomed()
     await rogue.nats.close()
     return answer

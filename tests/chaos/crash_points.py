@@ -77,6 +77,7 @@ RUNS: Mapping[str, Run] = {
     "combiner.asks._on_hello.enter": JOIN,
     "combiner.asks._on_hello.seen": JOIN,
     "combiner.asks._on_beat.seen": Run(scenes.wait),
+    "combiner.asks._on_beat.gone": Run(asks.say_goodbye),
     "combiner.asks._on_report.append": PLAIN,
     "combiner.finish.finish.append": PLAIN,
     "combiner.finish._keep.put": STORE,

@@ -123,8 +123,23 @@ async def test_knows_who_is_online(records: RecordsWorld) -> None:
     assert await presence.online(records.project, NOW) == {"a": NOW, "b": later}
     assert await presence.online(records.project, later) == {"b": later}
     assert await presence.online(records.project, later + timedelta(seconds=1)) == {}
+    assert await presence.known_since(records.project) == NOW
     await records.flush()
     assert await presence.online(records.project, NOW) is None
+    assert await presence.known_since(records.project) is None
+
+
+async def test_who_left_is_not_online_until_it_is_seen_again(records: RecordsWorld) -> None:
+    presence = records.presence
+    before = NOW - timedelta(minutes=1)
+    await presence.gone(records.project, ["a"], before)  # says nothing of the others
+    assert await presence.online(records.project, before) is None
+    await presence.seen(records.project, ["a", "b", "c"], NOW)
+    await presence.gone(records.project, ["a", "b"], before)
+    assert await presence.online(records.project, NOW) == {"c": NOW}
+    assert await presence.online(records.project, before) == {"a": before, "b": before, "c": NOW}
+    await presence.seen(records.project, ["b"], NOW)
+    assert await presence.online(records.project, NOW) == {"b": NOW, "c": NOW}
 
 
 async def test_keeps_the_newest_document(records: RecordsWorld) -> None:

@@ -398,3 +398,9 @@ class SimPresence:
 
     async def online(self, project: ProjectId, since: datetime) -> dict[ClientId, datetime] | None:
         return await self._link.call("online", lambda: self._inner.online(project, since))
+
+    async def gone(self, project: ProjectId, clients: Sequence[ClientId], heard: datetime) -> None:
+        await self._link.call("gone", lambda: self._inner.gone(project, clients, heard))
+
+    async def known_since(self, project: ProjectId) -> datetime | None:
+        return await self._link.call("known_since", lambda: self._inner.known_since(project))

@@ -8,6 +8,7 @@ import base64
 import secrets
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from datetime import timedelta
 from functools import partial
 from typing import Any, Generic, TypeVar
 
@@ -46,6 +47,8 @@ from fedbus_combiner.transfers import Places
 
 BEAT_S = 10.0
 """How often a client says that it is there."""
+ABSENT_FOR = timedelta(minutes=1)
+"""A client that says goodbye counts as last heard of so long ago: longer than anybody counts as online."""
 
 _log = structlog.get_logger(__name__)
 
@@ -161,7 +164,11 @@ class Asks:
         return Answer(welcome=Welcome(client=record.client, beat_s=BEAT_S))
 
     async def _on_beat(self, project: ProjectId, sender: ClientRecord, beat: Beat) -> Answer:
-        await self._presence.seen(project, [sender.client], self._clock.now())
+        if beat.leaving:
+            heard = self._clock.now() - ABSENT_FOR
+            await self._presence.gone(project, [sender.client], heard)
+        else:
+            await self._presence.seen(project, [sender.client], self._clock.now())
         await self._records.beat(project, sender, beat)
         return Answer(noted=Noted())
 

@@ -1,5 +1,6 @@
 """Who can be asked now: the clients that Redis has heard of lately, with their keys."""
 
+from collections.abc import Collection
 from datetime import datetime, timedelta
 
 import structlog
@@ -13,6 +14,10 @@ from fedbus_schemas.selection import ClientQuery
 
 LEASE = timedelta(seconds=30)
 """A client is online for so long after it was heard of: three heartbeats."""
+KNOWN = timedelta(hours=1)
+"""So far back a client that is not online any more is told from one of which nothing is known."""
+YOUNG = timedelta(seconds=12)
+"""Records of presence that reach no farther back may lack clients: not all have sent a heartbeat since."""
 
 _log = structlog.get_logger(__name__)
 
@@ -38,16 +43,33 @@ class Candidates:
         chosen = {record.client for record in choice.chosen}
         return tuple(one for one in online if one.client in chosen)
 
-    async def online(self, project: ProjectId, now: datetime) -> tuple[Participant, ...]:
+    async def online(
+        self, project: ProjectId, now: datetime, last: Collection[Participant] = ()
+    ) -> tuple[Participant, ...]:
         """Give those online, sorted. While Redis is away or has forgotten, everyone known counts as online:
         a round then asks some who are not there, and its deadline and minimum decide, as always.
+
+        `last` is whom the session asked last: right after Redis has forgotten, those of them of whom
+        nothing is known yet count as online too.
         """
         try:
-            seen = await self._presence.online(project, now - LEASE)
+            known = await self._presence.online(project, now - KNOWN)
         except RecordsAway as away:
             _log.warning("presence.away", why=str(away))
-            seen = None
-        if seen is None:
+            known = None
+        if known is None:
             records = await self._registry.everyone(project)
             return tuple(Participant(client=one.client, key=one.key) for one in records)
-        return await self._registry.participants(project, seen)
+        seen = [client for client, heard in known.items() if heard >= now - LEASE]
+        online = await self._registry.participants(project, seen)
+        unheard = {one for one in last if one.client not in known}
+        if unheard and await self._is_young(project, now):
+            online = tuple(sorted(unheard.union(online), key=lambda one: one.client))
+        return online
+
+    async def _is_young(self, project: ProjectId, now: datetime) -> bool:
+        try:
+            since = await self._presence.known_since(project)
+        except RecordsAway:
+            return True
+        return since is None or now - since < YOUNG

@@ -22,6 +22,7 @@ from fedbus_runtime.folded_log import FoldedLog
 from fedbus_runtime.ports import Clock, Request, StoredMessage, Streams
 from fedbus_schemas import subjects
 from fedbus_schemas.codec import UnknownEvent, Unreadable, read_input
+from fedbus_schemas.events import Participant
 from fedbus_schemas.ids import ProjectId, SessionId
 from fedbus_schemas.inputs import ClientsChanged, DeadlineFired, Input, TargetReached
 from fedbus_schemas.refusals import RefusalCode
@@ -91,13 +92,13 @@ class Handlers:
         entry, and what it may still decide then, the state says.
         """
         log = _log.bind(project=project, session=session, input=given.kind, cause=name)
-        online = (
-            () if isinstance(given, TargetReached) else await self._candidates.online(project, now)
-        )
         for _ in range(ATTEMPTS_MAX):
             try:
                 state = await self._fold.newest(project, session)
                 cause = name or f"notice.{given.kind}.{state.number if state else 0}"
+                online: tuple[Participant, ...] = ()
+                if not isinstance(given, TargetReached):
+                    online = await self._candidates.online(project, now, _asked_last(state))
                 stored, cutoff = await self._arrived(state, given)
                 meant = await self._candidates.meant(project, _query(state, given), online)
                 facts = Facts(project, session, cause, now, meant, cutoff, stored)
@@ -144,6 +145,14 @@ def _query(state: Session | None, given: Input) -> ClientQuery | None:
     if state is not None:
         return state.settings.clients
     return given.settings.clients if isinstance(given, StartSession) else None
+
+
+def _asked_last(state: Session | None) -> tuple[Participant, ...]:
+    if state is None:
+        return ()
+    if state.round is not None:
+        return state.round.opened.cohort
+    return state.outcome.cohort if state.outcome is not None else ()
 
 
 def _why(decision: Decision) -> str:

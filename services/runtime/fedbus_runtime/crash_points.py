@@ -28,7 +28,7 @@ CHANGING: Mapping[str, tuple[str, ...]] = {
     "wire": ("request",),
     "blobs": ("put", "delete"),
     "records": ("put_round", "count", "put_partial", "forget"),
-    "presence": ("seen",),
+    "presence": ("seen", "gone"),
     "transfers": ("take", "release"),
     "documents": ("put",),
 }

@@ -36,6 +36,7 @@ class _Content:
     rounds: dict[tuple[ProjectId, SessionId], LiveRound] = field(default_factory=dict)
     attempts: dict[RoundKey, _Attempt] = field(default_factory=dict)
     online: dict[ProjectId, dict[ClientId, datetime]] = field(default_factory=dict)
+    online_since: dict[ProjectId, datetime] = field(default_factory=dict)
     transfers: dict[ProjectId, _Places] = field(default_factory=dict)
     documents: dict[tuple[ProjectId, str, str], tuple[int, bytes]] = field(default_factory=dict)
 
@@ -135,15 +136,26 @@ class MemoryPresence:
         """Keep heartbeats; see `ports.Presence`."""
         online = self._redis.demand().online.setdefault(project, {})
         at = at.replace(microsecond=at.microsecond // 1000 * 1000)
+        self._redis.demand().online_since.setdefault(project, at)
         for client in clients:
             online[client] = max(at, online.get(client, at))
 
+    async def gone(self, project: ProjectId, clients: Sequence[ClientId], heard: datetime) -> None:
+        """Turn time back for clients that left; see `ports.Presence`."""
+        online = self._redis.demand().online.setdefault(project, {})
+        online.update(dict.fromkeys(clients, heard))
+
     async def online(self, project: ProjectId, since: datetime) -> dict[ClientId, datetime] | None:
         """Give who was heard; see `ports.Presence`."""
-        online = self._redis.demand().online.get(project)
-        if online is None:
+        content = self._redis.demand()
+        if project not in content.online_since:
             return None
+        online = content.online[project]
         return {client: at for client, at in online.items() if at > since - _MILLISECOND}
+
+    async def known_since(self, project: ProjectId) -> datetime | None:
+        """Give the age of the marker; see `ports.Presence`."""
+        return self._redis.demand().online_since.get(project)
 
 
 class MemoryTransfers:

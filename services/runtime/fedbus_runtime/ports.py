@@ -248,8 +248,14 @@ class Presence(Protocol):
     async def seen(self, project: ProjectId, clients: Sequence[ClientId], at: datetime) -> None:
         """A heartbeat of these clients came in."""
 
+    async def gone(self, project: ProjectId, clients: Sequence[ClientId], heard: datetime) -> None:
+        """These clients said goodbye: they count as last heard of then, until they are seen again."""
+
     async def online(self, project: ProjectId, since: datetime) -> dict[ClientId, datetime] | None:
         """Give the clients heard of since then. None means: records were lost, nothing is known yet."""
+
+    async def known_since(self, project: ProjectId) -> datetime | None:
+        """Say how far back the records reach; None as for `online`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -8,7 +8,7 @@ Keys, each after `fl:<project>:`, with `<attempt>` for `<session>:<round>:<attem
 | `stored:<attempt>` | hash | client → sequence | `count`, the first one stays | 2 days |
 | `fresh:<attempt>` | list | clients in no batch yet | `count` | 2 days |
 | `partials:<attempt>` | hash | blob digest → record (JSON) | `put_partial` | 2 days |
-| `online` | sorted set | client, scored by milliseconds | `seen`, only forward | 1 day |
+| `online` | sorted set | client, scored by milliseconds | `seen`, only forward; `gone` | 1 day |
 | `online:known` | string | the marker: heartbeats were kept since | `seen` | 1 day |
 | `transfers` | sorted set | client and blob, scored by the lease's end in milliseconds | `take` | 1 hour |
 | `transfers:bytes` | hash | client and blob → size | `take` | 1 hour |
@@ -220,6 +220,11 @@ class RedisPresence:
             *clients,
         )
 
+    async def gone(self, project: ProjectId, clients: Sequence[ClientId], heard: datetime) -> None:
+        """Turn time back for clients that left; see `ports.Presence`."""
+        scored = [part for one in clients for part in (_milliseconds(heard), one)]
+        await self._connection.command("ZADD", _online(project)[0], *scored)
+
     async def online(self, project: ProjectId, since: datetime) -> dict[ClientId, datetime] | None:
         """Give who was heard; see `ports.Presence`."""
         answer = await self._connection.run(
@@ -232,6 +237,11 @@ class RedisPresence:
             client: _EPOCH + timedelta(milliseconds=int(float(score)))
             for client, score in zip(flat[::2], flat[1::2], strict=True)
         }
+
+    async def known_since(self, project: ProjectId) -> datetime | None:
+        """Give the age of the marker; see `ports.Presence`."""
+        marker = await self._connection.command("GET", _online(project)[1])
+        return None if marker is None else _EPOCH + timedelta(milliseconds=int(_bytes(marker)))
 
 
 class RedisTransfers:

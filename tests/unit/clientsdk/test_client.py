@@ -27,6 +27,7 @@ from fedbus._blobs import Blobs
 from fedbus._content import Content, chunks
 from fedbus_schemas.asks import (
     Answer,
+    Beat,
     Grant,
     GrantRequest,
     Hello,
@@ -431,6 +432,20 @@ async def test_a_stop_in_the_middle_of_a_download_is_a_stop(
         services.post(world.mail(1, tasks=[world.train(1, model=world.model(inline=False))]))
         await services.until(download.is_set)
     assert not services.said("done")
+
+
+async def test_a_client_that_is_stopped_says_goodbye(services: Services, world: Any) -> None:
+    async with running(services, Trainer(train)):
+        await services.until(lambda: services.said("sync"))
+        assert not services.said("beat")
+    assert [Beat.model_validate_json(one).leaving for one in services.said("beat")] == [True]
+
+
+async def test_a_goodbye_that_nobody_hears_holds_nobody_up(services: Services, world: Any) -> None:
+    services.plan["beat"] = [BusAway("nobody")]
+    async with running(services, Trainer(train)):
+        await services.until(lambda: services.said("sync"))
+    assert len(services.said("beat")) == 1
 
 
 async def test_a_client_runs_once(services: Services, world: Any) -> None:
