@@ -22,6 +22,8 @@ from fedbus_schemas.credentials import Credentials
 from fedbus_schemas.models import BlobRef
 from fedbus_schemas.tasks import Mail, ModelToFetch, SignedMail, TrainTask, ValidateTask
 
+from tests.unit.clientsdk.services import Services
+
 CLIENT = "c" + "a" * 16
 
 
@@ -124,3 +126,9 @@ def download(monkeypatch: pytest.MonkeyPatch) -> threading.Event:
 
     monkeypatch.setattr(Blobs, "get", get)
     return begun
+
+
+@pytest.fixture
+def services(world: World) -> Services:
+    """Services that answer a client of this world."""
+    return Services(world)

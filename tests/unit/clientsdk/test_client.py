@@ -3,8 +3,6 @@
 import asyncio
 import logging
 import threading
-from collections.abc import AsyncIterator, Callable, Coroutine
-from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -27,134 +25,18 @@ from fedbus._blobs import Blobs
 from fedbus._content import Content, chunks
 from fedbus_schemas.asks import (
     Answer,
-    Beat,
     Grant,
-    GrantRequest,
     Hello,
     Noted,
     SessionReceipt,
-    Stored,
     Sync,
-    Synced,
     Welcome,
 )
 from fedbus_schemas.refusals import Refusal, RefusalCode
-from fedbus_schemas.tasks import Fate, Mail, Receipt
+from fedbus_schemas.tasks import Fate, Receipt
 from fedbus_schemas.updates import Submission, ValidationReport
 
-WAIT_S = 10
-
-
-class Services:
-    """Answers a client's asks, and keeps what was asked. `plan` replaces the next answers of a verb."""
-
-    def __init__(self, world: Any) -> None:
-        self.world = world
-        self.asked: list[tuple[str, bytes]] = []
-        self.plan: dict[str, list[Answer | Exception]] = {}
-        self.open_mail: list[Mail] = []
-        self.receipts: list[SessionReceipt] = []
-        self.changed = asyncio.Event()
-        self.lost = asyncio.Event()
-        self.hear: Callable[[bytes], None] = lambda _: None
-
-    async def serve(
-        self, hear: Callable[[bytes], None], attend: Callable[[], Coroutine[None, None, None]]
-    ) -> None:
-        self.hear = hear
-        while True:
-            self.lost.clear()
-            async with asyncio.TaskGroup() as group:
-                attending = group.create_task(attend())
-                await self.lost.wait()
-                attending.cancel()
-
-    async def ask(
-        self, verb: str, content: bytes, trace_id: str = "", timeout_s: float | None = None
-    ) -> Answer:
-        self.asked.append((verb, content))
-        self.changed.set()
-        planned = self.plan.get(verb)
-        if planned:
-            outcome = planned.pop(0)
-            if isinstance(outcome, Exception):
-                raise outcome
-            return outcome
-        return self.usual(verb, content)
-
-    def usual(self, verb: str, content: bytes) -> Answer:
-        match verb:
-            case "hello":
-                return Answer(welcome=Welcome(client=self.world.client, beat_s=3600))
-            case "sync":
-                mail = tuple(self.world.sign(one) for one in self.open_mail)
-                return Answer(synced=Synced(mail=mail, receipts=tuple(self.receipts)))
-            case "grant":
-                request = GrantRequest.model_validate_json(content)
-                method = "GET" if request.purpose == "download" else "PUT"
-                when = datetime(2030, 1, 1, tzinfo=UTC)
-                url = f"http://store/{request.blob.digest}"
-                return Answer(grant=Grant(method=method, url=url, expires=when))
-            case "submit":
-                manifest = Submission.model_validate_json(content).content()
-                stored = Stored(
-                    session=manifest.session,
-                    round=manifest.round,
-                    attempt=manifest.attempt,
-                    sequence=1,
-                    update=manifest.update.digest,
-                )
-                return Answer(stored=stored)
-            case _:
-                return Answer(noted=Noted())
-
-    def said(self, verb: str) -> list[bytes]:
-        return [content for one, content in self.asked if one == verb]
-
-    async def until(self, condition: Callable[[], object]) -> None:
-        async with asyncio.timeout(WAIT_S):
-            while not condition():
-                self.changed.clear()
-                try:
-                    await asyncio.wait_for(self.changed.wait(), 0.01)
-                except TimeoutError:
-                    continue
-
-    def post(self, mail: Mail) -> None:
-        self.hear(self.world.sign(mail).to_bytes())
-
-    async def ready(self) -> None:
-        await self.until(lambda: self.said("sync"))
-        await asyncio.sleep(0)
-
-
-@pytest.fixture
-def services(world: Any) -> Services:
-    return Services(world)
-
-
-def options(world: Any, **more: Any) -> Options:
-    given = {"backoff_min_s": 0.001, "backoff_max_s": 0.01, "patience_s": 5}
-    return Options(credentials=world.credentials, **(given | more))
-
-
-def train(model: Any, settings: Any) -> Any:
-    model["w"] += settings["lr"]
-    return model, 5, {"loss": 0.5}
-
-
-@asynccontextmanager
-async def running(services: Services, trainer: Trainer, **more: Any) -> AsyncIterator[Client]:
-    client = Client(trainer, options(services.world, **more), line=services)
-    async with asyncio.TaskGroup() as group:
-        run = group.create_task(client.run())
-        try:
-            await services.ready()
-            yield client
-        finally:
-            client.stop()
-            async with asyncio.timeout(WAIT_S):
-                await run
+from tests.unit.clientsdk.services import WAIT_S, Services, options, running, train
 
 
 async def test_a_round_from_the_task_to_the_receipt(
@@ -316,24 +198,6 @@ async def test_a_withdrawn_task_is_cancelled_and_its_result_thrown_away(
     assert Submission.model_validate_json(content).content().round == 2
 
 
-async def test_stop_does_not_wait_for_a_function(services: Services, world: Any) -> None:
-    began, release = threading.Event(), threading.Event()
-
-    def hangs(model: Any, settings: Any) -> Any:
-        began.set()
-        release.wait(WAIT_S)
-        return model, 1, {}
-
-    loop = asyncio.get_running_loop()
-    async with running(services, Trainer(hangs)) as client:
-        services.post(world.mail(1, tasks=[world.train(1)]))
-        await services.until(began.is_set)
-        stopped = loop.time()
-        client.stop()
-    assert loop.time() - stopped < 1
-    release.set()
-
-
 async def test_a_forged_mail_changes_nothing(
     services: Services, world: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -425,40 +289,10 @@ async def test_a_restart_sends_the_finished_update_again_and_does_not_train_agai
         assert not list(tmp_path.rglob("*.json"))
 
 
-async def test_a_stop_in_the_middle_of_a_download_is_a_stop(
-    services: Services, world: Any, download: threading.Event
-) -> None:
-    async with running(services, Trainer(train)):
-        services.post(world.mail(1, tasks=[world.train(1, model=world.model(inline=False))]))
-        await services.until(download.is_set)
-    assert not services.said("done")
-
-
-async def test_a_client_that_is_stopped_says_goodbye(services: Services, world: Any) -> None:
-    async with running(services, Trainer(train)):
-        await services.until(lambda: services.said("sync"))
-        assert not services.said("beat")
-    assert [Beat.model_validate_json(one).leaving for one in services.said("beat")] == [True]
-
-
-async def test_a_goodbye_that_nobody_hears_holds_nobody_up(services: Services, world: Any) -> None:
-    services.plan["beat"] = [BusAway("nobody")]
-    async with running(services, Trainer(train)):
-        await services.until(lambda: services.said("sync"))
-    assert len(services.said("beat")) == 1
-
-
 async def test_a_client_runs_once(services: Services, world: Any) -> None:
     async with running(services, Trainer(train)) as client:
         with pytest.raises(RuntimeError, match="runs once"):
             await client.run()
-
-
-async def test_a_stop_before_the_run_ends_it_at_once(services: Services, world: Any) -> None:
-    client = Client(Trainer(train), options(world), line=services)
-    client.stop()
-    await asyncio.wait_for(client.run(), WAIT_S)
-    client.stop()
 
 
 async def test_a_folder_that_cannot_be_used_is_told(world: Any, tmp_path: Path) -> None:
@@ -520,14 +354,6 @@ async def test_a_task_with_another_model_than_its_digest_says_is_not_trained(
         services.post(world.mail(3, tasks=[world.train(3, model=world.model(inline=False))]))
         await services.until(lambda: "blob_not_granted" in caplog.text)
     assert not services.said("submit")
-
-
-async def test_a_stopped_client_leaves_no_thread(services: Services, world: Any) -> None:
-    before = set(threading.enumerate())
-    async with running(services, Trainer(train)):
-        services.post(world.mail(1, tasks=[world.train(1)]))
-        await services.until(lambda: services.said("submit"))
-    await services.until(lambda: set(threading.enumerate()) <= before)
 
 
 async def test_a_wrong_clock_does_not_end_the_work(services: Services, world: Any) -> None:

@@ -19,7 +19,7 @@ from fedbus_schemas.codec import read
 from fedbus_schemas.records import LinkQuality, RecordBatch
 from fedbus_schemas.refusals import Refusal, RefusalCode
 
-from tests.unit.clientsdk.test_client import Services, options, running, train
+from tests.unit.clientsdk.services import Services, options, running, train
 
 AWAY = RefusalCode.RETRY_LATER
 
