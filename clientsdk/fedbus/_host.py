@@ -1,7 +1,14 @@
 """How busy this machine is: CPU and memory, from `/proc` (Linux)."""
 
+import asyncio
+import logging
 from dataclasses import dataclass
 from pathlib import Path
+
+from fedbus import _threads
+from fedbus.recorder import Recorder
+
+log = logging.getLogger("fedbus")
 
 IDLE, IOWAIT = 3, 4
 """Places of the idle times in the first line of `/proc/stat`."""
@@ -34,3 +41,16 @@ def host(before: CpuTime, now: CpuTime, proc: Path = Path("/proc")) -> dict[str,
         "memory_percent": round(100.0 * used / total, 1),
         "memory_used_mb": round(used / 1024, 1),
     }
+
+
+async def watch(recorder: Recorder, every_s: float) -> None:
+    """Log how busy this machine is, until cancelled."""
+    try:
+        before = await _threads.run(cpu_time, "fedbus-host")
+        while True:
+            await asyncio.sleep(every_s)
+            now = await _threads.run(cpu_time, "fedbus-host")
+            recorder.log_telemetry("host", host(before, now))
+            before = now
+    except OSError as error:
+        log.warning("host_telemetry_s: this machine does not tell: %s", error)

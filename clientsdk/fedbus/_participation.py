@@ -148,7 +148,7 @@ class Participation:
         self._spawn(self._line.serve(self._hear, self._attend))
         self._spawn(self._reporting.keep())
         if self._options.host_telemetry_s is not None:
-            self._spawn(self._watch_host(self._options.host_telemetry_s))
+            self._spawn(_host.watch(self._recorder, self._options.host_telemetry_s))
 
     def end(self) -> None:
         """Let everything know that it is over. Waits for nothing; a second time changes nothing."""
@@ -248,18 +248,6 @@ class Participation:
     def _alive(self) -> None:
         if self._options.alive_file is not None:
             Path(self._options.alive_file).touch()
-
-    async def _watch_host(self, every_s: float) -> None:
-        """Log how busy this machine is, until cancelled."""
-        try:
-            before = await _threads.run(_host.cpu_time, "fedbus-host")
-            while True:
-                await asyncio.sleep(every_s)
-                now = await _threads.run(_host.cpu_time, "fedbus-host")
-                self._recorder.log_telemetry("host", _host.host(before, now))
-                before = now
-        except OSError as error:
-            log.warning("host_telemetry_s: this machine does not tell: %s", error)
 
     def _hear(self, data: bytes) -> None:
         if not self._client:
