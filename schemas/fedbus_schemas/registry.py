@@ -53,3 +53,32 @@ class FederationRecord(Message):
     def is_configured(self) -> bool:
         """Whether a session has used the active package."""
         return self.package is not None and self.session is not None
+
+
+StageName = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9-]{0,31}$")]
+"""A stage of models, as `candidate` or `production`."""
+
+STAGE_CHANGES_MAX = 100
+"""Changes of a stage that are remembered, the newest."""
+
+
+class StageChange(Message):
+    """A model was put into a stage. A roll-back says to which change it went, counted from 1.
+
+    `cause` is the digest of the request's Idempotency-Key.
+    """
+
+    model: Sha256
+    since: AwareDatetime
+    reason: Annotated[str, StringConstraints(max_length=512)] = ""
+    by: Annotated[str, StringConstraints(max_length=128)] = ""
+    rolled_back_to: Annotated[int, Field(ge=0)] = 0
+    cause: str = ""
+
+
+class StageRecord(Message):
+    """Which models were in a stage, the present one last. `dropped` counts changes no longer told."""
+
+    stage: StageName
+    changes: Annotated[tuple[StageChange, ...], Field(min_length=1, max_length=STAGE_CHANGES_MAX)]
+    dropped: Annotated[int, Field(ge=0)] = 0

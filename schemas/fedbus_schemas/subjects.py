@@ -174,6 +174,11 @@ def generation_record(project: ProjectId, number: int | str = "*") -> str:
     return f"fl.{project}.reg.generation.{number}"
 
 
+def stage_record(project: ProjectId, stage: str = "*") -> str:
+    """A stage of models: which one is in it."""
+    return f"fl.{project}.reg.stage.{stage}"
+
+
 def live_record(project: ProjectId = "*") -> str:
     """What REGISTRY republishes after a record is stored."""
     return f"fl.{project}.live.reg.>"

@@ -51,6 +51,23 @@ async def use_a_package(stage: Stage) -> None:
     await fed.ask("POST", "/v1/sessions/pinned/stop", params=project)
 
 
+async def promote_and_roll_back(stage: Stage) -> None:
+    """Put two models into a stage and roll back, under a key."""
+    fed = stage.fed
+    name = f"/v1/stages/s-{secrets.token_hex(4)}"
+    digests = []
+    for scale in (1, 2):
+        content = write({"w": np.full(4, scale, np.float32)})
+        digests.append((await fed.ask("POST", "/v1/models", content=content))["digest"])
+    await stage.arm()
+    for digest in digests:
+        await fed.ask("PUT", name, json={"model": digest})
+    key = {"Idempotency-Key": secrets.token_hex(8)}
+    back = await fed.ask("POST", f"{name}/rollback", headers=key)
+    await stage.doomed()
+    assert [one["model"] for one in back["history"]] == [digests[0], digests[1], digests[0]]
+
+
 async def run_one_that_keeps_nothing(stage: Stage) -> None:
     """Let two clients run another session, whose updates are deleted after its round."""
     fed = stage.fed

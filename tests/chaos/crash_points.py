@@ -41,6 +41,7 @@ STORE = Run(model="large")
 BATCHES = Run(scenes.hold_the_next_round, model="large", batch_size=2)
 LOOK = Run(orders.look_on)
 MODEL = Run(orders.upload_model)
+STAGE = Run(orders.promote_and_roll_back)
 NOTHING_KEPT = Run(orders.run_one_that_keeps_nothing)
 PACKAGE = Run(orders.use_a_package)
 
@@ -118,6 +119,7 @@ RUNS: Mapping[str, Run] = {
     "api.packages._append.append": PACKAGE,
     "api.packages.for_session.append": PACKAGE,
     "api.reading._keep.put": LOOK,
+    "api.stages._change.append": STAGE,
 }
 
 NOT_RUN: Mapping[str, str] = {

@@ -34,6 +34,15 @@ async def test_a_session_runs_to_its_end(stack: LocalStack, lines: Lines, model:
         lineage = await fed.ask("GET", f"/v1/models/{last}/lineage")
         assert [one["round"] for one in lineage["items"][:3]] == [3, 2, 1]
         assert lineage["complete"]
+        seed = lineage["items"][-1]["digest"]
+        made = await fed.ask("GET", f"/v1/models/{seed}/descendants", params={"sort": "round"})
+        assert [one["round"] for one in made["items"]] == [1, 2, 3]
+        ends = await fed.ask("GET", "/v1/models/leaves")
+        assert [one["digest"] for one in ends["items"]] == [last]
+        inside = await fed.ask("GET", f"/v1/models/{last}/parameters")
+        assert inside["parameters"] == sum(array.size for array in model.values())
+        staged = await fed.ask("PUT", "/v1/stages/production", json={"model": last})
+        assert (staged["model"], len(staged["history"])) == (last, 1)
 
 
 async def test_sessions_run_side_by_side_over_the_same_clients(stack: LocalStack) -> None:

@@ -15,6 +15,7 @@ from fedbus_api.routes import (
     records,
     rounds,
     sessions,
+    stages,
     status,
 )
 from fedbus_api.routes.parameters import authorize
@@ -45,6 +46,7 @@ def create_app(api: Api) -> FastAPI:
         rounds,
         events,
         models,
+        stages,
         packages,
         federation,
         audit,

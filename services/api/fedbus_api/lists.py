@@ -20,6 +20,7 @@ from fedbus_schemas.views import (
     RoundView,
     RunView,
     SessionView,
+    StageView,
     ValidationReportView,
 )
 
@@ -57,6 +58,7 @@ MODELS: Listing[ModelView] = Listing(
 PACKAGES: Listing[PackageView] = Listing(
     "packages", PackageView, key=lambda one: one.digest, sort="-created"
 )
+STAGES: Listing[StageView] = Listing("stages", StageView, key=lambda one: one.stage, sort="stage")
 CLIENTS: Listing[ClientRow] = Listing(
     "clients", ClientView, key=lambda one: one.client, sort="-since"
 )

@@ -32,6 +32,10 @@ class ApiSection(Section):
         default=256 * 1024**2,
         description="The largest compute package that may be uploaded, in bytes.",
     )
+    inspected_bytes_max: Annotated[int, Field(ge=1)] = Field(
+        default=512 * 1024**2,
+        description="The largest model whose tensors are described, in bytes: it is read into memory.",
+    )
     decision_wait: timedelta = Field(
         default=timedelta(seconds=10),
         description="How long a command's answer waits for the controllers' decision.",

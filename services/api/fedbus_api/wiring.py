@@ -19,6 +19,7 @@ from fedbus_api.catalog import Catalog
 from fedbus_api.commands import Commands
 from fedbus_api.dead_letters import DeadLetters
 from fedbus_api.evidence import Evidence
+from fedbus_api.inspecting import Inspector
 from fedbus_api.lists import RoundRows
 from fedbus_api.live import Live
 from fedbus_api.packages import Packages
@@ -26,6 +27,7 @@ from fedbus_api.people import People
 from fedbus_api.reading import Reader
 from fedbus_api.records import Records
 from fedbus_api.settings import ApiSection
+from fedbus_api.stages import Stages
 from fedbus_api.validations import Validations
 
 
@@ -44,6 +46,8 @@ class Api:
     rounds: RoundRows
     commands: Commands
     catalog: Catalog
+    inspector: Inspector
+    stages: Stages
     packages: Packages
     people: People
     records: Records
@@ -89,6 +93,8 @@ def wire(
             wait_s=wait_s,
         ),
         catalog=Catalog(ports.streams, ports.blobs, reader, ports.clock, settings.model_bytes_max),
+        inspector=Inspector(ports.blobs, settings.inspected_bytes_max),
+        stages=Stages(ports.streams, ports.clock),
         packages=Packages(ports.streams, ports.blobs, ports.clock, settings.package_bytes_max),
         people=People(
             ports.streams,

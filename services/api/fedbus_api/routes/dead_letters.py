@@ -2,19 +2,14 @@
 
 from typing import Annotated
 
-from fastapi import APIRouter, Path, Query, Request
+from fastapi import APIRouter, Path, Request
 from fedbus_schemas.views import CountView, DeadLetterView, LetterOutcomeView, Page
 
 from fedbus_api.lists import DEAD_LETTERS
-from fedbus_api.routes.parameters import AskedList, Project, page
+from fedbus_api.routes.parameters import AskedList, By, Project, caller, page
 from fedbus_api.wiring import Parts
 
 Sequence = Annotated[int, Path(ge=1, description="The letter's number (`sequence`).")]
-By = Annotated[
-    str | None,
-    Query(max_length=128, description="Who does this, for the notes; none = the caller's address."),
-]
-
 router = APIRouter(prefix="/v1/dead-letters", tags=["dead letters"])
 
 
@@ -47,7 +42,7 @@ async def retry(
     Inputs and work items are put back into their queue. For a log entry its effects are performed again,
     an update is counted again.
     """
-    return await api.dead_letters.retry(project, sequence, by or _caller(request))
+    return await api.dead_letters.retry(project, sequence, by or caller(request))
 
 
 @router.delete("/{sequence}", summary="Drop a dead letter")
@@ -55,8 +50,4 @@ async def drop(
     api: Parts, request: Request, sequence: Sequence, project: Project = "default", by: By = None
 ) -> LetterOutcomeView:
     """Delete it for good. Who dropped what is kept in the notes for 30 days."""
-    return await api.dead_letters.drop(project, sequence, by or _caller(request))
-
-
-def _caller(request: Request) -> str:
-    return request.client.host if request.client is not None else ""
+    return await api.dead_letters.drop(project, sequence, by or caller(request))

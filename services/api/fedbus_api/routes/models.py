@@ -11,8 +11,9 @@ from fedbus_schemas import keys
 from fedbus_schemas.ids import ProjectId
 from fedbus_schemas.models import ModelRef
 from fedbus_schemas.refusals import RefusalCode
-from fedbus_schemas.views import CountView, LineageView, ModelView, Page
+from fedbus_schemas.views import CountView, LineageView, ModelView, Page, ParametersView
 
+from fedbus_api.inspecting import VALUES_MAX
 from fedbus_api.lists import MODELS
 from fedbus_api.problems import Problem
 from fedbus_api.routes.files import BODY, CONTENT, MEDIA_TYPE, made
@@ -24,6 +25,7 @@ from fedbus_api.routes.parameters import (
     Project,
     page,
 )
+from fedbus_api.trail import descendants, leaves
 from fedbus_api.wiring import Parts
 
 PIECE_BYTES = 1024 * 1024
@@ -73,6 +75,15 @@ async def count(api: Parts, asked: AskedList, project: Project = "default") -> C
     return CountView(count=MODELS.count(await api.catalog.models(project), asked))
 
 
+@router.get("/leaves", summary="List the last models", openapi_extra=MODELS.parameters())
+async def last_models(
+    api: Parts, asked: AskedList, project: Project = "default"
+) -> Page[ModelView]:
+    """List the models that nothing was made from: the ends of all trails."""
+    found = leaves(await api.catalog.models(project))
+    return page(MODELS.page(found, asked, f"{project} leaves"))
+
+
 @router.get("/{digest}", summary="Show a model")
 async def show(api: Parts, digest: Digest, project: Project = "default") -> ModelView:
     """Show a model."""
@@ -91,6 +102,45 @@ async def lineage(
     if not found.items:
         raise _unknown(project, digest)
     return found
+
+
+@router.get("/{digest}/parent", summary="Show what a model was made from")
+async def parent(api: Parts, digest: Digest, project: Project = "default") -> ModelView:
+    """Show the model that the round started from which made this one; 404 for an uploaded one."""
+    model = await show(api, digest, project)
+    if model.parent is None:
+        raise Problem(RefusalCode.NOT_FOUND, f"model {digest} was uploaded: it has no parent")
+    return await show(api, model.parent, project)
+
+
+@router.get(
+    "/{digest}/descendants",
+    summary="List what was made from a model",
+    openapi_extra=MODELS.parameters(),
+)
+async def made_from(
+    api: Parts, digest: Digest, asked: AskedList, project: Project = "default"
+) -> Page[ModelView]:
+    """List all models that were made from this one, directly or through others, in any session."""
+    await show(api, digest, project)
+    found = descendants(await api.catalog.models(project), digest)
+    return page(MODELS.page(found, asked, f"{project} {digest}"))
+
+
+@router.get("/{digest}/parameters", summary="Show what is in a model")
+async def parameters(
+    api: Parts,
+    digest: Digest,
+    project: Project = "default",
+    values: Annotated[
+        bool, Query(description=f"Tell the weights too; of up to {VALUES_MAX} elements.")
+    ] = False,
+) -> ParametersView:
+    """Show a model's tensors: names, shapes, element types, statistics, and if asked for, the weights."""
+    model = await api.catalog.ref(project, digest)
+    if model is None:
+        raise _unknown(project, digest)
+    return await api.inspector.parameters(project, model, values=values)
 
 
 @router.get(

@@ -38,6 +38,11 @@ IdempotencyKey = Annotated[
     ),
 ]
 
+By = Annotated[
+    str | None,
+    Query(max_length=128, description="Who does this, for the notes; none = the caller's address."),
+]
+
 T = TypeVar("T")
 
 _bearer = HTTPBearer(auto_error=False, description="The token of the api, when it asks for one.")
@@ -75,3 +80,8 @@ AskedList = Annotated[Asked, Depends(asked)]
 def page(cut: Cut[T]) -> Page[T]:
     """Tell a page whose rows are its items."""
     return Page(items=tuple(cut.rows), next=cut.next, count=cut.count)
+
+
+def caller(request: Request) -> str:
+    """Give the caller's address: who did it, when nobody says."""
+    return request.client.host if request.client is not None else ""

@@ -35,7 +35,7 @@ async def rounds(
     api: Parts, session: Session, asked: AskedList, project: Project = "default"
 ) -> Page[RoundView]:
     """List a session's rounds, the newest first, each with its last attempt."""
-    rows = await _of_session(api, project, session)
+    rows = await of_session(api, project, session)
     return page(ROUNDS.page(rows, asked, f"{project} {session}"))
 
 
@@ -44,7 +44,7 @@ async def count(
     api: Parts, session: Session, asked: AskedList, project: Project = "default"
 ) -> CountView:
     """Count a session's rounds that meet the filters."""
-    return CountView(count=ROUNDS.count(await _of_session(api, project, session), asked))
+    return CountView(count=ROUNDS.count(await of_session(api, project, session), asked))
 
 
 @router.get(OF_SESSION + "/{number}", summary="Show a round")
@@ -84,7 +84,8 @@ async def _known_round(api: Api, document: SessionDocument, number: int) -> Roun
     return found[0]
 
 
-async def _of_session(api: Api, project: ProjectId, session: SessionId) -> list[RoundView]:
+async def of_session(api: Api, project: ProjectId, session: SessionId) -> list[RoundView]:
+    """Show a session's rounds. Raises `Problem` when there is no such session."""
     document = await known_session(api, project, session)
     last = document.latest.number if document.latest else 0
     found = await api.reader.rounds(document, range(last, max(0, last - ROUNDS_MAX), -1))

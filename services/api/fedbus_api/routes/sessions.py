@@ -4,9 +4,9 @@ import asyncio
 import secrets
 from typing import Annotated
 
-from fastapi import APIRouter, Body, Response
+from fastapi import APIRouter, Body, Path, Response
 from fedbus_schemas.codec import digest as sha256
-from fedbus_schemas.ids import ProjectId, Sha256
+from fedbus_schemas.ids import ProjectId, SessionId, Sha256
 from fedbus_schemas.models import ModelRef
 from fedbus_schemas.refusals import RefusalCode
 from fedbus_schemas.sessions import (
@@ -19,6 +19,7 @@ from fedbus_schemas.sessions import (
     StopSession,
 )
 from fedbus_schemas.views import (
+    ComparisonView,
     CountView,
     ExtendRequest,
     NewSession,
@@ -28,6 +29,7 @@ from fedbus_schemas.views import (
     StopRequest,
 )
 
+from fedbus_api.comparing import compare
 from fedbus_api.lists import RUNS, SESSIONS, session_rows
 from fedbus_api.problems import Problem
 from fedbus_api.routes.files import made
@@ -39,6 +41,7 @@ from fedbus_api.routes.parameters import (
     known_session,
     page,
 )
+from fedbus_api.routes.rounds import of_session
 from fedbus_api.views import run_views
 from fedbus_api.wiring import Api, Parts
 
@@ -181,6 +184,22 @@ async def archive(
     """
     document = await api.commands.order(project, session, ArchiveSession(), idempotency_key)
     return await api.live.session(document)
+
+
+@router.get("/{session}/compare/{other}", summary="Compare two sessions")
+async def compare_with(
+    api: Parts,
+    session: Session,
+    other: Annotated[SessionId, Path(description="The other session's id.")],
+    project: Project = "default",
+) -> ComparisonView:
+    """Show the settings in which two sessions differ, and their metrics round by round."""
+    documents = (
+        await known_session(api, project, session),
+        await known_session(api, project, other),
+    )
+    first, second = [await of_session(api, project, one.session) for one in documents]
+    return compare(documents, (first, second))
 
 
 @router.get("/{session}/runs", summary="List a session's runs", openapi_extra=RUNS.parameters())
