@@ -2,13 +2,8 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 
-from fedbus_schemas.views import (
-    ComparedRound,
-    ComparedRun,
-    ComparisonView,
-    RoundView,
-    SettingDifference,
-)
+from fedbus_schemas.trail_views import ComparedRound, ComparedRun, ComparisonView, SettingDifference
+from fedbus_schemas.views import RoundView
 
 from fedbus_api.documents import SessionDocument
 

@@ -10,7 +10,7 @@ from fedbus_schemas import keys
 from fedbus_schemas.ids import ProjectId
 from fedbus_schemas.models import ModelRef
 from fedbus_schemas.refusals import RefusalCode
-from fedbus_schemas.views import ParametersView, TensorView
+from fedbus_schemas.trail_views import ParametersView, TensorView
 from numpy.typing import NDArray
 
 from fedbus_api.problems import Problem

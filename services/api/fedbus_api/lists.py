@@ -10,6 +10,7 @@ from fedbus_schemas.record_views import (
     StatusEventView,
     TelemetryView,
 )
+from fedbus_schemas.trail_views import StageView
 from fedbus_schemas.views import (
     ClientView,
     CombinerView,
@@ -20,7 +21,6 @@ from fedbus_schemas.views import (
     RoundView,
     RunView,
     SessionView,
-    StageView,
     ValidationReportView,
 )
 

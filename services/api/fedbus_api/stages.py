@@ -14,7 +14,7 @@ from fedbus_schemas.ids import ProjectId, Sha256
 from fedbus_schemas.refusals import RefusalCode
 from fedbus_schemas.registry import STAGE_CHANGES_MAX, StageChange, StageName, StageRecord
 from fedbus_schemas.streams import REGISTRY
-from fedbus_schemas.views import StageView
+from fedbus_schemas.trail_views import StageView
 
 from fedbus_api.problems import Problem
 
@@ -47,7 +47,7 @@ class Stages:
         """Name the stages that a model is in."""
         return [one.stage for one in await self.stages(project) if one.model == model]
 
-    async def put(
+    async def promote(
         self, project: ProjectId, stage: StageName, model: Sha256, *, reason: str, by: str
     ) -> StageView:
         """Put a model into a stage. The one that is there already stays, and nothing is noted."""
@@ -122,7 +122,7 @@ def _with(record: StageRecord | None, stage: StageName, change: StageChange) -> 
 
 
 def _before(changes: tuple[StageChange, ...]) -> int | None:
-    """Find the change that a roll-back goes to: two in a row go back two models, not to and fro."""
+    """Find the change that a roll-back goes to: two in a row go back two models, not there and back."""
     if not changes:
         return None
     place = len(changes) - 1

@@ -8,7 +8,7 @@ A, B = ("c" + one * 16 for one in "ab")
 
 
 async def upload(client, content) -> str:
-    return (await client.post("/v1/models", content=content)).json()["digest"]
+    return str((await client.post("/v1/models", content=content)).json()["digest"])
 
 
 async def two_branches(world, client, file) -> dict[str, str]:

@@ -11,7 +11,8 @@ from fedbus_schemas import keys
 from fedbus_schemas.ids import ProjectId
 from fedbus_schemas.models import ModelRef
 from fedbus_schemas.refusals import RefusalCode
-from fedbus_schemas.views import CountView, LineageView, ModelView, Page, ParametersView
+from fedbus_schemas.trail_views import ParametersView
+from fedbus_schemas.views import CountView, LineageView, ModelView, Page
 
 from fedbus_api.inspecting import VALUES_MAX
 from fedbus_api.lists import MODELS

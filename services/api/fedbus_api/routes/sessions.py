@@ -18,8 +18,8 @@ from fedbus_schemas.sessions import (
     StartSession,
     StopSession,
 )
+from fedbus_schemas.trail_views import ComparisonView
 from fedbus_schemas.views import (
-    ComparisonView,
     CountView,
     ExtendRequest,
     NewSession,

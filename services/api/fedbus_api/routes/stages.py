@@ -5,7 +5,8 @@ from typing import Annotated
 from fastapi import APIRouter, Body, Path, Request
 from fedbus_schemas.refusals import RefusalCode
 from fedbus_schemas.registry import StageName
-from fedbus_schemas.views import Page, RollBackRequest, StageRequest, StageView
+from fedbus_schemas.trail_views import RollBackRequest, StageRequest, StageView
+from fedbus_schemas.views import Page
 
 from fedbus_api.lists import STAGES
 from fedbus_api.problems import Problem
@@ -52,7 +53,7 @@ async def promote(
     if await api.catalog.ref(project, model) is None:
         raise Problem(RefusalCode.NOT_FOUND, f"model {model} in project {project}")
     who = by or caller(http)
-    return await api.stages.put(project, stage, model, reason=request.reason, by=who)
+    return await api.stages.promote(project, stage, model, reason=request.reason, by=who)
 
 
 @router.post("/{stage}/rollback", summary="Roll a stage back")
