@@ -40,7 +40,7 @@ class Consented:
         self, job: TrainJob, client: str, withdrawal: Withdrawal, until: float
     ) -> Update | None:
         """Train if the policy allows it; None when there is no update to send."""
-        request = request_of(job, self._project)
+        request = request_of(job, self._project, self._jobs.code_of(job))
         verdict = self._guard.judge(request)
         if isinstance(verdict, Denied):
             self._spawn(self._declining.say(job, client, verdict, until))
@@ -62,7 +62,7 @@ class Consented:
         self, job: ValidateJob, client: str, withdrawal: Withdrawal, until: float
     ) -> ValidationReport | None:
         """Validate if the policy allows it; None when there is nothing to report."""
-        request = request_of(job, self._project)
+        request = request_of(job, self._project, self._jobs.code_of(job))
         verdict = self._guard.judge(request)
         if isinstance(verdict, Denied):
             self._spawn(self._declining.say(job, client, verdict, until))

@@ -12,7 +12,7 @@ from fedbus_schemas.updates import Manifest, Submission
 from fedbus._asking import OPEN_SOON, Asker
 from fedbus._keys import Keys
 from fedbus._participant import Job, TrainJob, ValidateJob
-from fedbus.consent.policy import Denied, Request
+from fedbus.consent.policy import Denied, Package, Request
 from fedbus.errors import BusAway
 
 log = logging.getLogger("fedbus")
@@ -58,7 +58,7 @@ def decline(job: Job, client: str, denied: Denied, project: str, keys: Keys) -> 
     )
 
 
-def request_of(job: Job, project: str) -> Request:
+def request_of(job: Job, project: str, code: Package) -> Request:
     """Say what a job asks of this site."""
     task = job.task
     attempt: int | None = None
@@ -79,6 +79,7 @@ def request_of(job: Job, project: str) -> Request:
         attempt=attempt,
         model=task.model.digest,
         cohort=task.cohort,
+        package=code,
         local_refused=task.local_packages is False,
         size=size,
     )

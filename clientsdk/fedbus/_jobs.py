@@ -23,6 +23,7 @@ from fedbus._participant import TrainJob, ValidateJob
 from fedbus._store import Kept, in_memory
 from fedbus._turns import Turns
 from fedbus._updates import Update
+from fedbus.consent.policy import LOCAL, Package
 from fedbus.errors import BadPackage, FedbusError, TaskAborted
 from fedbus.recorder import Recorder
 from fedbus.trainer import Packages, Settings, Trainer
@@ -99,7 +100,14 @@ class Jobs:
 
     def close(self) -> None:
         """Let the compute thread end after the call that it is in. Does not wait."""
-        self._compute.close()
+        self._compute.close(None if isinstance(self._trainer, Trainer) else self._trainer.end)
+
+    def code_of(self, job: TrainJob | ValidateJob) -> Package:
+        """Say whose code a job would run."""
+        blob = job.task.package
+        if isinstance(self._trainer, Trainer) or self._trainer.is_local or blob is None:
+            return LOCAL
+        return Package.remote(blob.digest)
 
     def budget_s(self, task: TrainTask) -> float:
         """How long to go on trying to work on a task.
@@ -151,6 +159,7 @@ class Jobs:
             round=task.round,
             session=job.session,
             attempt=task.attempt,
+            model=task.model.digest,
             deadline=task.deadline,
             cancelled=withdrawal.is_said,
             client=self._recorder,
@@ -209,6 +218,7 @@ class Jobs:
             task.settings,
             round=task.round,
             session=job.session,
+            model=task.model.digest,
             cancelled=withdrawal.is_said,
             client=self._recorder,
         )
@@ -237,6 +247,8 @@ class Jobs:
         packages, blob = self._trainer, job.task.package
         if isinstance(packages, Trainer):
             return packages
+        if packages.is_local:
+            return await self._compute.run(lambda: packages.trainer("", None, withdrawal.is_said))
         if blob is None:
             raise BadPackage(
                 "the session pins no compute package, and this client runs nothing else"

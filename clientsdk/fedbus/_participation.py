@@ -87,6 +87,8 @@ class Participation:
         self._asker = Asker(line, options)
         self._blobs: Store = store or Blobs(options.store_timeout_s)
         self._kept = _opening.kept(options, keys.device)
+        if not isinstance(trainer, Trainer):
+            trainer.begin(credentials.name, keys.device, desk.recorder)
         self._jobs = Jobs(
             trainer,
             project=credentials.project,

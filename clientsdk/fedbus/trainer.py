@@ -40,6 +40,8 @@ class Settings(Mapping[str, Any]):
     round: int = 1
     session: str = "local"
     attempt: int = 1
+    model: str = ""
+    """The SHA-256 of the model that is given."""
     deadline: datetime | None = None
     cancelled: Callable[[], bool] = lambda: False
     """Whether the task was withdrawn. Ask now and then in a long loop and return when it is True:
@@ -89,10 +91,20 @@ class Trainer:
 
 
 class Packages(Protocol):
-    """Gives each session's trainer from the compute package that it pins. Both methods block.
+    """Gives each session's trainer from the compute package that it pins. All methods block.
 
     `fedbus.packages.host.PackageHost` is the real one.
     """
+
+    @property
+    def is_local(self) -> bool:
+        """Whether a folder of this machine runs, whatever a session pins."""
+
+    def begin(self, name: str, device: str, recorder: Recorder) -> None:
+        """Say which client the packages work for, before anything else."""
+
+    def end(self) -> None:
+        """End what the packages still run. The last call."""
 
     def has(self, digest: str) -> bool:
         """Whether the package is here, so that its archive need not be fetched."""

@@ -2,5 +2,6 @@
 
 Nothing here is loaded by `import fedbus`; it needs `pip install 'fedbus[package]'`. `archive` and `extraction`
 move packages, `manifest` reads them, `environment` installs what they need, `containment` runs them within
-limits, `runners` talks to them, and `host` gives a client the trainer of each session.
+limits, `runners` talks to them, `service` to those that stay (`inner` is their side of it), and
+`host` gives a client the trainer of each session.
 """

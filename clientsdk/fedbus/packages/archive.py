@@ -74,6 +74,12 @@ def digest_of_folder(folder: Path, limits: ArchiveLimits | None = None) -> str:
     return found.hexdigest()
 
 
+def fingerprint(folder: Path) -> tuple[tuple[str, int, int], ...]:
+    """Give the name, time of change and size of each of a folder's packed files."""
+    found = ((name, (folder / name).stat()) for name in _names(folder, ArchiveLimits()))
+    return tuple((name, stat.st_mtime_ns, stat.st_size) for name, stat in found)
+
+
 def _names(folder: Path, limits: ArchiveLimits, leave_out: Path | None = None) -> list[str]:
     names: list[str] = []
     total = 0

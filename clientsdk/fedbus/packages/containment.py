@@ -5,11 +5,12 @@ import os
 import select
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from fedbus.errors import BadPackage, PackageFailed
+from fedbus.errors import BadPackage, PackageFailed, TaskAborted
 from fedbus.packages import keeper
 from fedbus.packages.limits import RunLimits
 
@@ -23,7 +24,6 @@ _TOLD = {
     "processes": "it had more than processes_max = {processes_max} processes and was ended",
     "disk": "it put more than disk_bytes = {disk_bytes} or disk_files_max = {disk_files_max} files on the "
     "disk and was ended",
-    "stopped": "its task was withdrawn",
     "start": "it could not be started",
 }
 
@@ -52,10 +52,12 @@ class Ended:
         return error_line(self.stderr) or error_line(self.stdout)
 
     def demand_well(self, what: str, limits: RunLimits) -> None:
-        """Raise `PackageFailed` unless it ended well."""
+        """Raise `PackageFailed` unless it ended well, `TaskAborted` if its task was withdrawn."""
         if self.is_well:
             return
         told = f"it ended with {self.code}"
+        if self.how == "stopped":
+            raise TaskAborted(f"{what}: its task was withdrawn, so it was ended")
         if self.how != "exited":
             told = _TOLD[self.how].format(
                 **{name: getattr(limits, name) for name in limits.__slots__}
@@ -63,6 +65,65 @@ class Ended:
         elif self.code is not None and self.code < 0:
             told = f"it was ended by signal {-self.code}"
         raise PackageFailed(what, told, self.line)
+
+
+class Contained:
+    """A command that runs under its keeper, which ends it and all that it started."""
+
+    def __init__(
+        self,
+        command: Sequence[str],
+        *,
+        folder: Path,
+        env: Mapping[str, str],
+        watched: Sequence[Path],
+        limits: RunLimits,
+        passed: int | None = None,
+    ) -> None:
+        """Begin. `passed` is a file descriptor for the command, under the same number.
+
+        Raises `BadPackage` where it cannot be run at all.
+        """
+        if sys.platform != "linux":
+            raise BadPackage(
+                "packages run on Linux only: elsewhere their processes could not be ended surely"
+            )
+        asked = {
+            "command": list(command),
+            "folder": str(folder),
+            "env": dict(env),
+            "watched": [str(one) for one in watched],
+            "passed": [] if passed is None else [passed],
+            **{name: getattr(limits, name) for name in limits.__slots__},
+        }
+        self._stopping = threading.Lock()
+        self._keeper = subprocess.Popen(  # noqa: S603  # our own script
+            [sys.executable, "-I", "-S", keeper.__file__],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            pass_fds=asked["passed"],
+            start_new_session=True,  # Ctrl-C is for the client: it tells the keeper
+        )
+        assert self._keeper.stdin is not None
+        self._keeper.stdin.write(json.dumps(asked).encode() + b"\n")
+        self._keeper.stdin.flush()
+
+    def stop(self) -> None:
+        """Ask it to end, and have it ended when its grace is over. Does not wait; from any thread."""
+        assert self._keeper.stdin is not None
+        with self._stopping:
+            self._keeper.stdin.close()
+
+    def wait(self, cancelled: Callable[[], bool] = lambda: False) -> Ended:
+        """Wait for the end, or until `cancelled()`; whatever it started has ended too."""
+        assert self._keeper.stdout is not None
+        report = _report(self._keeper.stdout.fileno(), cancelled, self.stop)
+        self.stop()
+        self._keeper.stdout.close()
+        self._keeper.wait()
+        if not report:
+            return Ended("exited", None, "", "the process that watches it was ended", 0.0)
+        return Ended(**json.loads(report))
 
 
 def run(
@@ -79,32 +140,10 @@ def run(
     `watched` are the folders whose contents count as its disk. Needs Linux for processes that leave their
     session, and for memory and processes to be counted. Raises `BadPackage` where it cannot be run at all.
     """
-    limits = limits or RunLimits()
-    if sys.platform != "linux":
-        raise BadPackage(
-            "packages run on Linux only: elsewhere their processes could not be ended surely"
-        )
-    asked = {
-        "command": list(command),
-        "folder": str(folder),
-        "env": dict(env),
-        "watched": [str(one) for one in watched],
-        **{name: getattr(limits, name) for name in limits.__slots__},
-    }
-    with subprocess.Popen(  # noqa: S603  # our own script
-        [sys.executable, "-I", "-S", keeper.__file__],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        start_new_session=True,  # Ctrl-C is for the client: it tells the keeper
-    ) as process:
-        assert process.stdin is not None
-        assert process.stdout is not None
-        process.stdin.write(json.dumps(asked).encode() + b"\n")
-        process.stdin.flush()
-        report = _report(process.stdout.fileno(), cancelled, process.stdin.close)
-    if not report:
-        return Ended("exited", None, "", "the process that watches it was ended", 0.0)
-    return Ended(**json.loads(report))
+    contained = Contained(
+        command, folder=folder, env=env, watched=watched, limits=limits or RunLimits()
+    )
+    return contained.wait(cancelled)
 
 
 def error_line(text: str) -> str:

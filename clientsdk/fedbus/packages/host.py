@@ -2,6 +2,8 @@
 
 import hashlib
 import logging
+import re
+import shutil
 import tempfile
 from collections import OrderedDict
 from collections.abc import Callable
@@ -9,19 +11,27 @@ from pathlib import Path
 
 from fedbus import _files
 from fedbus.errors import BadPackage
+from fedbus.packages.archive import fingerprint
 from fedbus.packages.extraction import unpack
 from fedbus.packages.limits import ArchiveLimits, RunLimits
-from fedbus.packages.runners import Package, Places
+from fedbus.packages.runners import Owner, Package, Places
+from fedbus.recorder import Recorder
 from fedbus.trainer import Trainer
 
 log = logging.getLogger("fedbus")
 
-LOADED_MAX = 16
-"""Packages that are ready to run; the one used longest ago goes first. Its folder stays."""
+LOADED_MAX = 4
+"""Packages that are ready to run, some of them in a process that stays; the one used longest ago goes first.
+Its folder stays."""
+
+WORK, ENVIRONMENTS, PACKAGES = "work", "environments", "packages"
+"""The folders of a client's packages: what is under way, what is installed, what is unpacked."""
+
+_RUN = re.compile(r"run-(\d+)-.*")
 
 
 class PackageHost:
-    """Keeps the packages of many sessions side by side, a folder a digest. Its methods block."""
+    """Implements `fedbus.trainer.Packages`: the packages of many sessions side by side, a folder a digest."""
 
     def __init__(
         self,
@@ -37,6 +47,22 @@ class PackageHost:
         self._run_limits = run_limits
         self._archive_limits = archive_limits
         self._loaded: OrderedDict[str, Package] = OrderedDict()
+        self._owner = Owner()
+
+    @property
+    def is_local(self) -> bool:
+        """Whether it runs a folder of this machine, whatever a session pins."""
+        return False
+
+    def begin(self, name: str, device: str, recorder: Recorder) -> None:
+        """Say which client the packages work for."""
+        self._owner = Owner(name, device, recorder)
+        _sweep(self._folder / WORK)
+
+    def end(self) -> None:
+        """End the processes of all packages."""
+        while self._loaded:
+            self._loaded.popitem()[1].close()
 
     def has(self, digest: str) -> bool:
         """Whether the package is here, so that its archive need not be fetched."""
@@ -60,21 +86,14 @@ class PackageHost:
             package = self._load(self._place(digest), cancelled)
             self._loaded[digest] = package
             if len(self._loaded) > LOADED_MAX:
-                self._loaded.popitem(last=False)
+                self._loaded.popitem(last=False)[1].close()
         self._loaded.move_to_end(digest)
         return package.trainer()
 
-    def local(self, folder: Path) -> Trainer:
-        """Give the functions of a package that lies in a folder of this machine, for development."""
-        return self._load(folder, lambda: False).trainer()
-
     def _load(self, folder: Path, cancelled: Callable[[], bool]) -> Package:
-        places = Places(self._folder / "work", self._folder / "environments")
-        package = Package(folder, places, self._run_limits, cancelled)
-        if package.has("startup"):
-            places.work.mkdir(mode=_files.FOLDER_MODE, parents=True, exist_ok=True)
-            with tempfile.TemporaryDirectory(dir=places.work) as work:
-                package.run("startup", work=Path(work), cancelled=cancelled)
+        places = Places(self._folder / WORK, self._folder / ENVIRONMENTS)
+        package = Package(folder, places, self._run_limits, cancelled, self._owner)
+        package.start(cancelled)
         return package
 
     def _unpack(self, digest: str, archive: bytes | bytearray) -> None:
@@ -89,4 +108,63 @@ class PackageHost:
         log.info("package %s…: unpacked %d files", digest[:12], len(names))
 
     def _place(self, digest: str) -> Path:
-        return self._folder / "packages" / digest
+        return self._folder / PACKAGES / digest
+
+
+class LocalPackage:
+    """Implements `fedbus.trainer.Packages` for development: one folder of this machine, for every session.
+
+    What changed in the folder is in force at the next task.
+    """
+
+    def __init__(self, package: Path, folder: Path, *, run_limits: RunLimits | None = None) -> None:
+        """Run the package in `package`; keep environments and work below `folder`."""
+        self._package_folder = package
+        self._folder = folder
+        self._run_limits = run_limits
+        self._owner = Owner()
+        self._package: Package | None = None
+        self._seen: tuple[tuple[str, int, int], ...] = ()
+
+    @property
+    def is_local(self) -> bool:
+        """Whether it runs a folder of this machine, whatever a session pins."""
+        return True
+
+    def begin(self, name: str, device: str, recorder: Recorder) -> None:
+        """Say which client the package works for."""
+        self._owner = Owner(name, device, recorder)
+        _sweep(self._folder / WORK)
+
+    def end(self) -> None:
+        """End the package's process."""
+        if self._package is not None:
+            self._package.close()
+            self._package = None
+
+    def has(self, _digest: str) -> bool:
+        """There is nothing to fetch."""
+        return True
+
+    def trainer(
+        self, _digest: str, _archive: bytes | bytearray | None, cancelled: Callable[[], bool]
+    ) -> Trainer:
+        """Give the folder's functions. Raises `BadPackage` and `PackageFailed`."""
+        seen = fingerprint(self._package_folder)
+        if self._package is None or seen != self._seen:
+            self.end()
+            places = Places(self._folder / WORK, self._folder / ENVIRONMENTS)
+            package = Package(
+                self._package_folder, places, self._run_limits, cancelled, self._owner
+            )
+            package.start(cancelled)
+            self._package, self._seen = package, seen
+        return self._package.trainer()
+
+
+def _sweep(work: Path) -> None:
+    """Remove what runs of a client that was killed have left."""
+    for path in work.glob("run-*"):
+        found = _RUN.fullmatch(path.name)
+        if found is not None and not Path("/proc", found[1]).exists():
+            shutil.rmtree(path, ignore_errors=True)

@@ -71,6 +71,11 @@ class Tree:
                     _send(pid, signal.SIGKILL)
                 ended |= set(pids)
             reap()
+        # One whose other threads still end cannot be reaped yet, and must not be left to others.
+        with contextlib.suppress(ChildProcessError):
+            while time.monotonic() < until:
+                if os.waitpid(-1, os.WNOHANG)[0] == 0:
+                    time.sleep(LOOK_S / 20)
         return len(ended)
 
 
@@ -96,8 +101,11 @@ class Run:
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             start_new_session=True,
+            pass_fds=self.asked["passed"],
             preexec_fn=self.limit,  # safe: one thread only
         )
+        for number in self.asked["passed"]:
+            os.close(number)  # so that the other side sees when the command is gone
         self.child = process.pid
         return process
 

@@ -1,9 +1,10 @@
 """Reads what a package says of itself: `fedbus.yaml`, and `scaleout.yaml` and `fedn.yaml` as they are.
 
 All three hold `python_env` (a file) and `entry_points`. An entry point is a command (`train: {command: python
-train.py}`), run in a process of its own with files in and out. `fedbus.yaml` may name the `helper` whose files
-the package reads and writes; the others mean `numpyhelper`. A key that `fedbus.yaml` does not have is refused,
-in the others it is passed over.
+train.py}`), run in a process of its own with files in and out. In `scaleout.yaml` and `fedbus.yaml` it may be a
+file with a function of that name: `startup: startup.py`, whose `startup(client)` registers the functions, and
+`build: build.py`. `fedbus.yaml` may name the `helper` whose files commands read and write; the others mean
+`numpyhelper`. A key that `fedbus.yaml` does not have is refused, in the others it is passed over.
 """
 
 from collections.abc import Mapping
@@ -17,10 +18,14 @@ from fedbus.helpers import DEFAULT
 from fedbus.packages.extraction import MANIFESTS
 
 ENTRY_POINTS = ("build", "startup", "train", "validate", "predict", "forward", "backward")
+FILES = ("build", "startup")
+"""The entry points that may be a file with a function of that name."""
 FILE_BYTES_MAX = 64 * 1024
 COMMAND_CHARS_MAX = 1024
 DEPENDENCIES_MAX = 500
-OURS = MANIFESTS[0]
+OURS, EDGE, FEDN = MANIFESTS
+NEEDED = {OURS: "numpy", EDGE: "scaleoututil"}
+"""What code that is loaded gets installed though it does not say so: what its models are made with."""
 FOREIGN_HELPER = "numpyhelper"
 
 _KEYS = frozenset({"python_env", "entry_points", "helper"})
@@ -28,12 +33,18 @@ _KEYS = frozenset({"python_env", "entry_points", "helper"})
 
 @dataclass(frozen=True, slots=True)
 class Manifest:
-    """A package's manifest. `commands` are the entry points' shell commands by their names."""
+    """A package's manifest. `commands` are the entry points' shell commands, `files` the code to load."""
 
     file: str
     commands: Mapping[str, str]
+    files: Mapping[str, str]
     python_env: str | None
     helper: str
+
+    @property
+    def stays(self) -> bool:
+        """Whether its `startup(client)` is loaded once, and then does task after task."""
+        return "startup" in self.files
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,11 +68,21 @@ def read_manifest(folder: Path) -> Manifest:
             f"{file}: there is no key {unknown[0]!r}; it has {', '.join(sorted(_KEYS))}"
         )
     entries = _mapping(content.get("entry_points"), f"{file}: entry_points")
-    commands = {str(name): _command(file, str(name), entry) for name, entry in entries.items()}
+    known = {str(name): entry for name, entry in entries.items()}
+    files = {name: one for name, one in known.items() if isinstance(one, str) and file != FEDN}
+    commands = {name: _command(file, name, one) for name, one in known.items() if name not in files}
+    for name, path in files.items():
+        _check_file(folder, file, name, path)
+    if "startup" in files and (more := sorted(commands.keys() - FILES)):
+        raise BadPackage(
+            f"{file}: startup is code that registers functions, so the command {more[0]} is never run: "
+            "take one of them away"
+        )
     helper = content.get("helper", DEFAULT) if file == OURS else FOREIGN_HELPER
     return Manifest(
         file=file,
         commands=commands,
+        files=files,
         python_env=_optional(content.get("python_env"), f"{file}: python_env"),
         helper=_optional(helper, f"{file}: helper") or DEFAULT,
     )
@@ -77,11 +98,12 @@ def read_python_env(folder: Path, manifest: Manifest) -> PythonEnv | None:
             f"{manifest.file}: python_env names {manifest.python_env}, which is not there"
         )
     content = _mapping(_read(path), manifest.python_env)
+    implied = (NEEDED[manifest.file],) if manifest.stays else ()
     return PythonEnv(
         name=str(content.get("name", "")),
         python=str(content.get("python", "")),
         build_dependencies=_texts(content, "build_dependencies", manifest.python_env),
-        dependencies=_texts(content, "dependencies", manifest.python_env),
+        dependencies=(*_texts(content, "dependencies", manifest.python_env), *implied),
     )
 
 
@@ -104,15 +126,23 @@ def _mapping(value: object, what: str) -> Mapping[object, object]:
     return value
 
 
+def _check_file(folder: Path, file: str, name: str, path: str) -> None:
+    if name not in FILES:
+        raise BadPackage(
+            f"{file}: the entry point {name!r} needs a command, as {{command: python {name}.py}}; only "
+            f"{' and '.join(FILES)} may be a file"
+        )
+    place = folder / path
+    if not path.endswith(".py") or not place.resolve().is_relative_to(folder.resolve()):
+        raise BadPackage(f"{file}: {name} must name a .py file of the package, not {path[:80]!r}")
+    if not place.is_file():
+        raise BadPackage(f"{file}: {name} names {path}, which is not there")
+
+
 def _command(file: str, name: str, entry: object) -> str:
     if name not in ENTRY_POINTS:
         raise BadPackage(
             f"{file}: there is no entry point {name!r}; there are {', '.join(ENTRY_POINTS)}"
-        )
-    if isinstance(entry, str) and file != OURS:
-        raise BadPackage(
-            f"{file}: the entry point {name!r} is code to load into the client ({entry}), which fedbus does "
-            f"not do yet; give a command: {name}: {{command: python {name}.py}}"
         )
     command = entry.get("command") if isinstance(entry, dict) else None
     if not isinstance(command, str) or not 0 < len(command) <= COMMAND_CHARS_MAX or "\0" in command:

@@ -1,42 +1,43 @@
-"""A package ready to run: one process an entry point, files in and files out, as FEDn calls it.
+"""Runs a package's entry points with files in and out, exactly as FEDn does.
 
-`train IN OUT` finds the session's settings in `IN-metadata` and writes the model to `OUT` and a mapping with
-`num_examples` to `OUT-metadata`; `validate IN OUT` and `predict IN OUT` write a mapping; all mappings are JSON.
-Models lie in the files as the package's helper writes them.
+`train IN OUT`: the settings in `IN-metadata`, the result in `OUT`, what it says of it in `OUT-metadata`.
+`validate IN OUT` and `predict IN OUT`: a JSON mapping in `OUT`. `forward CLIENT OUT IS_INFERENCE` with
+`OUT-metadata`, `backward IN CLIENT`. `build` and `startup` take nothing. All metadata are JSON. Models lie in
+the files as the package's helper writes them. A package whose `startup` is code stays in a process of its own
+(`service`), and its functions are called there.
 """
 
 import json
-import math
+import os
 import shlex
 import shutil
+import sys
 import tempfile
-import zipfile
+import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from fedbus import _files
 from fedbus._tensorfile import Array
 from fedbus.errors import BadPackage, BadResult
-from fedbus.helpers import find
-from fedbus.packages import containment, environment
+from fedbus.packages import containment, environment, inner, results
 from fedbus.packages.containment import Ended
 from fedbus.packages.environment import Environment
 from fedbus.packages.extraction import root_of
+from fedbus.packages.forms import form_of
 from fedbus.packages.limits import RunLimits
-from fedbus.packages.manifest import Manifest, read_manifest
+from fedbus.packages.manifest import OURS, Manifest, read_manifest
+from fedbus.packages.service import Asked, Service
+from fedbus.recorder import Recorder
 from fedbus.trainer import Model, Settings, Trainer
 
-JSON_BYTES_MAX = 1024 * 1024
-METRICS_MAX = 64
-SUFFIXES = {"numpyhelper": ".npz", "safetensors": ".safetensors"}
-CONTAINER_MEMBER = "training_model.bin"
-"""Where Scaleout's model container keeps the model itself."""
-COPY_BYTES = 1024 * 1024
-CONTAINER_SLACK_BYTES = 16 * 1024 * 1024
-"""What a model in a container may have beyond eight bytes a number."""
+SHELL = shutil.which("bash") or "/bin/sh"
+"""FEDn runs commands with bash; a machine without it has the other one."""
+BUILD_OUTPUT = "SCALEOUT_BUILD_OUTPUT_DIR"
+"""Where Scaleout's `build` looks for the folder to write the seed model to."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +46,15 @@ class Places:
 
     work: Path
     environments: Path
+
+
+@dataclass(frozen=True, slots=True)
+class Owner:
+    """The client that a package works for."""
+
+    name: str = ""
+    device: str = ""
+    recorder: Recorder = field(default_factory=Recorder)
 
 
 class Package:
@@ -56,26 +66,49 @@ class Package:
         places: Places,
         limits: RunLimits | None = None,
         cancelled: Callable[[], bool] = lambda: False,
+        owner: Owner | None = None,
     ) -> None:
         """Read the manifest and see to the environment. Raises `BadPackage` and `PackageFailed`."""
         self.folder = root_of(folder)
         self.manifest: Manifest = read_manifest(self.folder)
         self.limits = limits or RunLimits()
         self._places = places
-        self._helper = find(self.manifest.helper)
-        self._suffix = SUFFIXES.get(self.manifest.helper, ".bin")
+        self._owner = owner or Owner()
+        self._form = form_of(self.manifest)
         self._environment: Environment = environment.ensure(
             self.folder, self.manifest, places.environments, self.limits, cancelled
         )
+        self._service: Service | None = None
+        self._home: Path | None = None
+        self._starting = threading.Lock()
 
     def has(self, entry: str) -> bool:
-        """Whether the package has this entry point."""
-        return entry in self.manifest.commands
+        """Whether the package has this entry point, as a command or as a registered function."""
+        if self.manifest.stays and entry != "build":
+            return self._service is not None and entry in self._service.functions
+        return entry in self.manifest.commands or entry in self.manifest.files
+
+    def start(self, cancelled: Callable[[], bool] = lambda: False) -> None:
+        """Run `startup`: a command once, code in its process that stays. Raises as `run` does."""
+        if self.manifest.stays:
+            self._running(cancelled)
+        elif "startup" in self.manifest.commands:
+            with self.work() as work:
+                self.run("startup", work=work, cancelled=cancelled)
+
+    def close(self) -> None:
+        """End the process that stays, if there is one."""
+        with self._starting:
+            self._end()
 
     def trainer(self) -> Trainer:
         """Give the functions that a client calls."""
         if not self.has("train"):
-            raise BadPackage(f"{self.manifest.file}: the package has no entry point train")
+            raise BadPackage(
+                f"{self.manifest.file}: the package has no entry point train"
+                if not self.manifest.stays
+                else f"{self.manifest.files['startup']}: startup(client) called no set_train_callback"
+            )
         return Trainer(self.train, self.validate if self.has("validate") else None)
 
     def run(
@@ -86,12 +119,12 @@ class Package:
         env: Mapping[str, str] | None = None,
         cancelled: Callable[[], bool] = lambda: False,
     ) -> Ended:
-        """Run an entry point with these arguments. Raises `PackageFailed` unless it ends well."""
-        command = self.manifest.commands.get(entry)
-        if command is None:
-            raise BadPackage(f"{self.manifest.file}: the package has no entry point {entry}")
+        """Run an entry point with these arguments.
+
+        Raises `PackageFailed` unless it ends well, `TaskAborted` when its task was withdrawn meanwhile.
+        """
         ended = containment.run(
-            ["/bin/sh", "-c", f"{command} {shlex.join(arguments)}".rstrip()],
+            self._command(entry, arguments),
             folder=self.folder,
             env={**self._environment.variables(work), **(env or {})},
             watched=[self.folder, work],
@@ -101,12 +134,30 @@ class Package:
         ended.demand_well(f"entry point {entry}", self.limits)
         return ended
 
+    def build(self, output: Path, cancelled: Callable[[], bool] = lambda: False) -> Ended:
+        """Run `build`, which makes the seed model in the package's folder, or in `output` (Scaleout's way)."""
+        with self.work() as work:
+            return self.run(
+                "build", work=work, env={BUILD_OUTPUT: str(output)}, cancelled=cancelled
+            )
+
     def train(self, model: Model, settings: Settings) -> tuple[Model, int, dict[str, float]]:
         """Train as `Trainer.train` does: arrays by name in and out, `num_examples` from the metadata."""
-        with self._work() as work:
-            given, made = work / f"in{self._suffix}", work / f"out{self._suffix}"
-            self._helper.to_file(model, given)
-            _metadata(given).write_text(json.dumps(dict(settings)), encoding="utf-8")
+        with self.work() as work:
+            given, made = work / f"in{self._form.suffix}", work / f"out{self._form.suffix}"
+            self._form.write(model, given, settings.model)
+            told = self.train_file(given, made, settings)
+            examples, metrics = results.trained(told, "entry point train")
+            if not made.is_file():
+                raise BadResult(f"entry point train wrote no model to {made.name}")
+            return self._form.read(made, model), examples, metrics
+
+    def train_file(self, given: Path, made: Path, settings: Settings) -> dict[str, Any]:
+        """Train from a file in the package's own form to another; gives the metadata."""
+        if self.manifest.stays:
+            return self._asked("train", given, made, settings)
+        _metadata(given).write_text(json.dumps(dict(settings)), encoding="utf-8")
+        with self.work() as work:
             self.run(
                 "train",
                 str(given),
@@ -115,94 +166,125 @@ class Package:
                 env=_facts(settings),
                 cancelled=settings.cancelled,
             )
-            told = read_mapping(_metadata(made), "train")
-            inner = told.get("training_metadata")
-            told = {**told, **inner} if isinstance(inner, dict) else told
-            examples = told.get("num_examples")
-            if not isinstance(examples, int) or isinstance(examples, bool) or examples < 1:
-                raise BadResult(
-                    f"entry point train wrote num_examples = {examples!r} to {_metadata(made).name}; "
-                    "it must be a whole number of at least 1"
-                )
-            if not made.is_file():
-                raise BadResult(f"entry point train wrote no model to {made.name}")
-            bytes_max = CONTAINER_SLACK_BYTES + 8 * sum(one.size for one in model.values())
-            arrays = self._helper.from_file(_bare(made, work, bytes_max), model)
-            return arrays, examples, metrics_of(told)
+        return results.read_mapping(_metadata(made), "entry point train")
 
     def validate(self, model: Model, settings: Settings) -> tuple[int, dict[str, float]]:
         """Measure a model as `Trainer.validate` does; without `num_examples` the report weighs 1."""
-        told = self._report("validate", model, _facts(settings), settings.cancelled)
-        examples = told.get("num_examples", 1)
-        weight = examples if isinstance(examples, int) and examples >= 0 else 1
-        return weight, metrics_of(told)
+        with self._given(model, settings.model) as given:
+            return results.measured(self.validate_file(given, settings))
+
+    def validate_file(self, given: Path, settings: Settings) -> dict[str, Any]:
+        """Measure a model that lies in a file in the package's own form; gives the report."""
+        if self.manifest.stays:
+            return self._asked("validate", given, None, settings)
+        return self._report("validate", given, _facts(settings), settings.cancelled)
 
     def predict(
         self, model: Model, cancelled: Callable[[], bool] = lambda: False
     ) -> dict[str, Any]:
         """Predict with a model; gives the mapping that the package writes."""
-        return self._report("predict", model, {}, cancelled)
+        with self._given(model, "") as given:
+            return self._report("predict", given, {}, cancelled)
 
     def forward(self, client: str, *, is_inference: bool, made: Path, work: Path) -> dict[str, Any]:
         """Write a client's embeddings to `made` (split learning); gives the metadata, if any."""
         self.run("forward", client, str(made), str(is_inference), work=work)
         beside = _metadata(made)
-        return read_mapping(beside, "forward") if beside.is_file() else {}
+        return results.read_mapping(beside, "entry point forward") if beside.is_file() else {}
 
     def backward(self, gradients: Path, client: str, *, work: Path) -> None:
         """Hand a client's gradients to the package (split learning)."""
         self.run("backward", str(gradients), client, work=work)
 
-    def _report(
-        self,
-        entry: str,
-        model: Mapping[str, Array],
-        env: Mapping[str, str],
-        cancelled: Callable[[], bool],
-    ) -> dict[str, Any]:
-        with self._work() as work:
-            given, made = work / f"in{self._suffix}", work / "report.json"
-            self._helper.to_file(model, given)
-            self.run(entry, str(given), str(made), work=work, env=env, cancelled=cancelled)
-            return read_mapping(made, entry)
-
     @contextmanager
-    def _work(self) -> Iterator[Path]:
-        self._places.work.mkdir(mode=_files.FOLDER_MODE, parents=True, exist_ok=True)
-        work = Path(tempfile.mkdtemp(prefix="run-", dir=self._places.work))
+    def work(self) -> Iterator[Path]:
+        """Give a folder for one run; it is removed after it."""
+        work = self._new_folder()
         try:
             yield work
         finally:
             shutil.rmtree(work, ignore_errors=True)
 
+    def _command(self, entry: str, arguments: tuple[str, ...]) -> list[str]:
+        command = self.manifest.commands.get(entry)
+        if command is not None:
+            return [SHELL, "-c", f"{command} {shlex.join(arguments)}".rstrip()]
+        file = self.manifest.files.get(entry)
+        if file is None:
+            raise BadPackage(f"{self.manifest.file}: the package has no entry point {entry}")
+        python = "python" if self._environment.digest else Path(sys.executable).name
+        program = str(self._environment.programs / python)
+        # -P: what lies beside our own script is none of the package's business.
+        return [program, "-P", inner.__file__, str(self.folder), file, entry]
 
-def read_mapping(path: Path, entry: str) -> dict[str, Any]:
-    """Read a mapping that a package wrote. Raises `BadResult`, whatever the bytes."""
-    try:
-        with path.open("rb") as file:
-            data = file.read(JSON_BYTES_MAX + 1)
-    except OSError as error:
-        raise BadResult(f"entry point {entry} wrote no {path.name}") from error
-    if len(data) > JSON_BYTES_MAX:
-        raise BadResult(f"entry point {entry} wrote over {JSON_BYTES_MAX} bytes to {path.name}")
-    try:
-        content: object = json.loads(data)
-    except (ValueError, RecursionError) as error:
-        raise BadResult(f"entry point {entry} wrote no JSON to {path.name}: {error}") from error
-    if not isinstance(content, dict):
-        raise BadResult(f"entry point {entry} wrote no mapping to {path.name}")
-    return content
+    def _running(self, cancelled: Callable[[], bool]) -> Service:
+        """Give the process that stays, begun anew if it has ended."""
+        with self._starting:
+            if self._service is not None and self._service.is_alive:
+                return self._service
+            self._end()
+            self._home = self._new_folder()
+            style = "fedbus" if self.manifest.file == OURS else "scaleout"
+            service = Service(
+                self._command("startup", ()),
+                {"style": style, "name": self._owner.name, "client_id": self._owner.device},
+                self._owner.recorder,
+                folder=self.folder,
+                env=self._environment.variables(self._home),
+                watched=[self.folder, self._home],
+                limits=self.limits,
+            )
+            try:
+                service.ready(cancelled)
+            except BaseException:
+                service.close()
+                raise
+            self._service = service
+            return service
 
+    def _end(self) -> None:
+        if self._service is not None:
+            self._service.close()
+            self._service = None
+        if self._home is not None:
+            shutil.rmtree(self._home, ignore_errors=True)
+            self._home = None
 
-def metrics_of(told: Mapping[str, Any]) -> dict[str, float]:
-    """Take the numbers out of a report, at most 64 of them; texts are for the package's own log."""
-    numbers = {
-        str(name): float(value)
-        for name, value in told.items()
-        if isinstance(value, int | float) and not isinstance(value, bool) and name != "num_examples"
-    }
-    finite = {name: value for name, value in numbers.items() if math.isfinite(value)}
-    return dict(list(finite.items())[:METRICS_MAX])
+    def _asked(
+        self, what: str, given: Path | None, made: Path | None, settings: Settings
+    ) -> dict[str, Any]:
+        facts = {
+            "seed": settings.seed,
+            "round": settings.round,
+            "session": settings.session,
+            "attempt": settings.attempt,
+            "deadline": None if settings.deadline is None else settings.deadline.isoformat(),
+        }
+        asked = Asked(what, given, made, dict(settings), facts)
+        told = self._running(settings.cancelled).ask(asked, settings.cancelled)
+        if not isinstance(told, dict):
+            raise BadResult(f"the function for {what} gave no mapping")
+        return told
+
+    @contextmanager
+    def _given(self, model: Mapping[str, Array], digest: str) -> Iterator[Path]:
+        with self.work() as work:
+            given = work / f"in{self._form.suffix}"
+            self._form.write(model, given, digest)
+            yield given
+
+    def _report(
+        self, entry: str, given: Path, env: Mapping[str, str], cancelled: Callable[[], bool]
+    ) -> dict[str, Any]:
+        with self.work() as work:
+            made = work / "report.json"
+            self.run(entry, str(given), str(made), work=work, env=env, cancelled=cancelled)
+            return results.read_mapping(made, f"entry point {entry}")
+
+    def _new_folder(self) -> Path:
+        self._places.work.mkdir(mode=_files.FOLDER_MODE, parents=True, exist_ok=True)
+        prefix = f"run-{os.getpid()}-"  # so that a later client removes it if this one is killed
+        return Path(tempfile.mkdtemp(prefix=prefix, dir=self._places.work))
 
 
 def _facts(settings: Settings) -> dict[str, str]:
@@ -216,21 +298,3 @@ def _facts(settings: Settings) -> dict[str, str]:
 
 def _metadata(path: Path) -> Path:
     return path.with_name(f"{path.name}-metadata")
-
-
-def _bare(made: Path, work: Path, bytes_max: int) -> Path:
-    """Take the model out of Scaleout's container, if it came in one. Nothing else of it is read."""
-    if not zipfile.is_zipfile(made):
-        return made
-    try:
-        with zipfile.ZipFile(made) as container:
-            if CONTAINER_MEMBER not in container.namelist():
-                return made
-            if container.getinfo(CONTAINER_MEMBER).file_size > bytes_max:
-                raise BadResult(f"the model in the container has over {bytes_max} bytes")
-            bare = work / f"bare{made.suffix}"
-            with container.open(CONTAINER_MEMBER) as content, bare.open("wb") as file:
-                shutil.copyfileobj(content, file, COPY_BYTES)
-    except (zipfile.BadZipFile, OSError, RuntimeError, NotImplementedError) as error:
-        raise BadResult(f"the model container cannot be read: {error}") from error
-    return bare

@@ -125,7 +125,7 @@ def test_a_withdrawn_task_ends_the_whole_tree(tmp_path: Path) -> None:
     )
     made = loaded(package(tmp_path, train=text), tmp_path, grace_s=0.2)
     started = time.monotonic()
-    with pytest.raises(PackageFailed, match="withdrawn"):
+    with pytest.raises(fedbus.TaskAborted, match="withdrawn"):
         made.run("train", "a", "b", work=tmp_path, cancelled=file.exists)
     assert time.monotonic() - started < 30
     assert not is_alive(int(file.read_text()))
@@ -159,7 +159,7 @@ ONE_FILE = "open('f', 'wb').write(b'x' * 10**8)"
             "it ended with 1",
             "OSError: [Errno 27] File too large",
         ),
-        ("import os\nos.kill(os.getpid(), 9)", {}, "ended by signal 9|ended with 137", "Killed"),
+        ("import os\nos.kill(os.getpid(), 9)", {}, "ended by signal 9|ended with 137", ""),
     ],
     ids=["hangs", "forks", "memory", "one grab", "disk", "one file", "dies"],
 )
@@ -169,7 +169,7 @@ def test_a_package_that_takes_too_much_is_ended(
     made = loaded(package(tmp_path, train=text), tmp_path, **limits)
     with pytest.raises(PackageFailed, match=how) as caught:
         made.run("train", work=tmp_path / "client")
-    assert caught.value.line == line
+    assert caught.value.line in (line, "Killed")  # what dash says and bash does not
 
 
 def test_an_output_without_end_costs_no_memory(tmp_path: Path) -> None:
@@ -195,7 +195,10 @@ def test_the_clients_own_variables_stay_with_it(
         ("fedn.yaml", "entry_points: {train: {}}", "needs a command"),
         ("fedn.yaml", "entry_points: {fly: {command: x}}", "no entry point 'fly'"),
         ("fedn.yaml", "python_env: ../x\nentry_points: {}", "not there"),
-        ("scaleout.yaml", "entry_points: {startup: startup.py}", "does not do yet"),
+        ("fedn.yaml", "entry_points: {startup: startup.py}", "needs a command"),
+        ("scaleout.yaml", "entry_points: {startup: startup.py}", "which is not there"),
+        ("scaleout.yaml", "entry_points: {startup: ../startup.py}", "file of the package"),
+        ("scaleout.yaml", "entry_points: {train: train.py}", "needs a command"),
         ("fedbus.yaml", "entrypoints: {}", "no key 'entrypoints'"),
         ("fedbus.yaml", "helper: nothing", "no helper is named 'nothing'"),
     ],
