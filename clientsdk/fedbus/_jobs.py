@@ -12,9 +12,10 @@ from typing import TypeVar
 from fedbus_schemas.asks import GrantRequest
 from fedbus_schemas.models import BlobRef
 from fedbus_schemas.tasks import ModelToFetch, TrainTask, ValidateTask
+from fedbus_schemas.traces import ClientWork
 from fedbus_schemas.updates import Timings, ValidationReport
 
-from fedbus import _threads, _updates, _work
+from fedbus import _spans, _threads, _updates, _work
 from fedbus._blobs import Stopped
 from fedbus._context import Place, RunningTask
 from fedbus._fetching import Fetcher
@@ -164,12 +165,12 @@ class Jobs:
             cancelled=withdrawal.is_said,
             client=self._recorder,
         )
+        make = partial(self._make, trainer, job, client, data, settings, download_s)
         async with self._turns.turn(withdrawal) as ours:
             if not ours:
                 return None
-            return await self._compute.run(
-                partial(self._make, trainer, job, client, data, settings, download_s)
-            )
+            with _spans.timed(ClientWork.TRAIN):
+                return await self._compute.run(make)
 
     def _make(
         self,
@@ -230,7 +231,8 @@ class Jobs:
         async with self._turns.turn(withdrawal) as ours:
             if not ours:
                 return None
-            measured = await self._compute.run(call)
+            with _spans.timed(ClientWork.VALIDATE):
+                measured = await self._compute.run(call)
         _tell_left_out(place, measured.left_out)
         return ValidationReport(
             session=job.session,
@@ -297,7 +299,8 @@ class Jobs:
             stop=withdrawal.is_said,
             trace_id=task.trace_id,
         )
-        return await withdrawal.unless_said(fetching)
+        with _spans.timed(ClientWork.DOWNLOAD):
+            return await withdrawal.unless_said(fetching)
 
 
 def _running(settings: Settings, job: TrainJob | ValidateJob) -> RunningTask:

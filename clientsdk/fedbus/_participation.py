@@ -15,7 +15,7 @@ from fedbus_schemas.refusals import Refusal, RefusalCode
 from fedbus_schemas.tasks import Mail, SignedMail
 from fedbus_schemas.updates import ValidationReport
 
-from fedbus import _backoff, _host, _opening, _threads
+from fedbus import _backoff, _host, _opening, _spans, _threads
 from fedbus._asking import OPEN_SOON, Asker, Line
 from fedbus._blobs import Blobs, Store
 from fedbus._consented import Consented
@@ -41,6 +41,7 @@ from fedbus._participant import (
 )
 from fedbus._reporting import Desk
 from fedbus._sending import Sender
+from fedbus._spans import Spans
 from fedbus._turns import Turns, folder_of
 from fedbus._updates import Update, UpdateKey
 from fedbus._uploading import Uploader
@@ -136,7 +137,7 @@ class Participation:
         )
         self._withdrawal = Withdrawal()
         self._sending: dict[UpdateKey, asyncio.Task[None]] = {}
-        self._open: dict[UpdateKey, tuple[float, str]] = {}
+        self._open: dict[UpdateKey, tuple[float, Spans]] = {}
         self._group: asyncio.TaskGroup | None = None
         self._over = False
 
@@ -316,12 +317,14 @@ class Participation:
     async def _run_train(self, job: TrainJob) -> None:
         now = asyncio.get_running_loop().time()
         until = now + self._jobs.budget_s(job.task)
+        spans = _spans.begin(job.task.trace_id)
         update = await self._consented.train(job, self._client, self._withdrawal, until)
         if update is not None:
-            self._open[job.key] = (until, job.task.trace_id)
+            self._open[job.key] = (until, spans)
         self._do(self._participant.on_trained(job, update))
 
     async def _run_validate(self, job: ValidateJob) -> None:
+        _spans.begin(job.task.trace_id)  # the report that follows inherits it
         until = asyncio.get_running_loop().time() + self._options.patience_s
         report = await self._consented.validate(job, self._client, self._withdrawal, until)
         self._do(self._participant.on_validated(job, report))
@@ -329,14 +332,17 @@ class Participation:
     async def _send(self, update: Update, *, stored: bool) -> None:
         key = update.key
         now = asyncio.get_running_loop().time()
-        until, trace_id = self._open.get(key, (0.0, ""))
+        until, spans = self._open.get(key, (0.0, Spans()))
+        spans.send()
         until = max(until, now + self._options.patience_s)
         if not stored and not self._consented.update_may_leave(update):
             self._sending.pop(key, None)
             self._do(self._participant.on_unsent(key))
             return
         try:
-            refusal = await self._sender.send(update, stored=stored, until=until, trace_id=trace_id)
+            refusal = await self._sender.send(
+                update, stored=stored, until=until, trace_id=spans.trace_id
+            )
         except Away as error:
             log.warning("%s: %s", key, error)
             outcome = partial(self._participant.on_unsent, key)
@@ -357,7 +363,9 @@ class Participation:
             return
         until = asyncio.get_running_loop().time() + self._options.patience_s
         try:
-            answer = await self._asker.insist("report", report, until=until, passing=OPEN_SOON)
+            answer = await self._asker.insist(
+                "report", report, until=until, trace_id=_spans.trace_id(), passing=OPEN_SOON
+            )
         except BusAway as error:
             log.warning("%s: validation not reported: %s", report.session, error)
             return

@@ -23,7 +23,7 @@ from nats.errors import Error as NatsError
 from nats.errors import MaxPayloadError
 from pydantic import ValidationError
 
-from fedbus import _backoff
+from fedbus import _backoff, _spans
 from fedbus._keys import Keys
 from fedbus.errors import BadOption, BusAway, NotPermitted
 from fedbus.options import Options
@@ -100,7 +100,10 @@ class Bus:
         subject = subjects.ask(self._project, self._keys.device, verb)
         try:
             data = await connection.request(
-                subject, content, _headers(trace_id), timeout_s or self._options.ask_timeout_s
+                subject,
+                content,
+                {**_headers(trace_id), **_spans.headers(verb)},
+                timeout_s or self._options.ask_timeout_s,
             )
         except MaxPayloadError:
             detail = f"{len(content)} bytes are too many for one message on this bus"

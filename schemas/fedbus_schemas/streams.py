@@ -49,7 +49,8 @@ class Consumer:
     """A durable pull consumer, shared by all instances of one service.
 
     `deliveries_max` is counted by us (`runtime.consumer`): a used-up `max_deliver` of the server would
-    leave the message in a work queue for ever.
+    leave the message in a work queue for ever. `unused_max`: the server forgets a consumer that nobody
+    asked for so long.
     """
 
     name: str
@@ -58,6 +59,7 @@ class Consumer:
     ack_wait: timedelta = timedelta(seconds=2)
     deliveries_max: int = 20
     pending_max: int = 1000
+    unused_max: timedelta | None = None
 
 
 EVENTS = Stream(
@@ -138,5 +140,15 @@ CONTROLLERS = Consumer(name="controllers", stream="INBOX", filter=subjects.ALL_I
 PERFORMERS = Consumer(name="performers", stream="EVENTS", filter=subjects.ALL_EVENTS)
 TALLIES = Consumer(name="tallies", stream="UPDATES", filter=subjects.ALL_UPDATES)
 COMBINERS = Consumer(name="combiners", stream="WORK", filter=subjects.ALL_WORK)
+
+TRACERS = Consumer(
+    name="tracers",
+    stream="EVENTS",
+    filter=subjects.ALL_EVENTS,
+    ack_wait=timedelta(seconds=30),
+    deliveries_max=10_000,
+    unused_max=timedelta(days=1),
+)
+"""Shows ended rounds in traces; made by a controller that has somewhere to send them."""
 
 CONSUMERS = (CONTROLLERS, PERFORMERS, TALLIES, COMBINERS)

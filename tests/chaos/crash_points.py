@@ -122,9 +122,16 @@ RUNS: Mapping[str, Run] = {
     "api.stages._change.append": STAGE,
 }
 
+NO_TRACES = "only where traces are sent, and no round depends on it; tests/e2e/test_traces.py kills controllers"
 NOT_RUN: Mapping[str, str] = {
     "combiner.fold.fold.delete": "only when the attempt ends between the storing of its partial and the next "
     "line; the simulation passes it",
+    "controller.main._show_rounds.prepare": NO_TRACES,
+    "controller.consumer._settle.ack.tracers": NO_TRACES,
+    "controller.consumer._keep.working.tracers": NO_TRACES,
+    "controller.consumer._settle.retry.tracers": NO_TRACES,
+    "controller.consumer._bury.append.tracers": NO_TRACES,
+    "controller.consumer._bury.discard.tracers": NO_TRACES,
     "combiner.live_rounds._count_all.count": "the second time: only when an update comes between two looks",
 }
 """A site that is in `RUNS` too stands for its second call."""

@@ -59,6 +59,7 @@ class _InMemory(Service[S]):
     def __init__(self, settings: S, ports: Connections, tasks: asyncio.TaskGroup) -> None:
         self.settings = settings
         self.connections = ports
+        self.tracing = None
         self._tasks = tasks
         self._loops = []
         self._stopping = False

@@ -13,8 +13,9 @@ from functools import partial
 from typing import Any, Generic, TypeVar
 
 import structlog
+from fedbus_runtime import tracing
 from fedbus_runtime.errors import Away
-from fedbus_runtime.ports import Clock, Presence, Request, Streams
+from fedbus_runtime.ports import Clock, Presence, Request, RoundKey, Streams
 from fedbus_runtime.registry import ClientRegistry
 from fedbus_runtime.signing_keys import verify
 from fedbus_schemas import signing, subjects
@@ -33,6 +34,7 @@ from fedbus_schemas.codec import Unreadable, read
 from fedbus_schemas.ids import DeviceKey, ProjectId
 from fedbus_schemas.refusals import RefusalCode
 from fedbus_schemas.registry import ClientRecord
+from fedbus_schemas.traces import trace_id
 from fedbus_schemas.updates import ValidationReport
 from fedbus_schemas.wire import Message
 
@@ -49,6 +51,9 @@ BEAT_S = 10.0
 """How often a client says that it is there."""
 ABSENT_FOR = timedelta(minutes=1)
 """A client that says goodbye counts as last heard of so long ago: longer than anybody counts as online."""
+
+ATTEMPTS_LOOKED_AT_MAX = 16
+"""Attempts of a round among which the trace of a validation is looked for."""
 
 _log = structlog.get_logger(__name__)
 
@@ -123,6 +128,7 @@ class Asks:
             except Away as away:
                 answer = Answer.refused(RefusalCode.RETRY_LATER, str(away))
         if answer.refusal is not None:
+            tracing.failed(answer.refusal.code.value)
             _log.info("ask.refused", verb=verb, device=device, code=answer.refusal.code.value)
             self._notes.refused(project, device, verb, request.data, answer.refusal)
         return answer.to_bytes()
@@ -175,9 +181,21 @@ class Asks:
     async def _on_report(
         self, project: ProjectId, sender: ClientRecord, report: ValidationReport
     ) -> Answer:
+        key = _validated(project, report)
+        if key is not None:
+            tracing.about("report", key, sender.client)
         subject = subjects.validation(project, sender.client, report.session, report.round)
         await self._streams.append(subject, report.to_bytes())
         return Answer(noted=Noted())
+
+
+def _validated(project: ProjectId, report: ValidationReport) -> RoundKey | None:
+    """Find the attempt that made the model of a report: the one whose trace the client names."""
+    named = tracing.named_trace()
+    for attempt in range(1, ATTEMPTS_LOOKED_AT_MAX + 1) if named is not None else ():
+        if named == trace_id(project, report.session, report.round, attempt):
+            return RoundKey(project, report.session, report.round, attempt)
+    return None
 
 
 def _new_pseudonym() -> str:

@@ -9,9 +9,10 @@ from dataclasses import dataclass
 
 from fedbus_core.rounds.admission import admit
 from fedbus_core.rounds.state import Session
+from fedbus_runtime import tracing
 from fedbus_runtime.errors import AlreadyStored
 from fedbus_runtime.folded_log import FoldedLog
-from fedbus_runtime.ports import Streams
+from fedbus_runtime.ports import RoundKey, Streams
 from fedbus_runtime.signing_keys import verify
 from fedbus_schemas import signing, subjects
 from fedbus_schemas.asks import Answer, Stored
@@ -50,6 +51,8 @@ class Ingest:
     async def submit(self, project: ProjectId, sender: ClientRecord, given: Submitted) -> Answer:
         """Store a submission of an attested sender, or say why not. Raises `Away` when a server is."""
         submission, manifest = given.submission, given.manifest
+        key = RoundKey(project, manifest.session, manifest.round, manifest.attempt)
+        tracing.about("ingest", key, sender.client)
         refusal = _check_sender(project, sender, submission, manifest)
         refusal = refusal or await self._check_round(manifest, submission)
         if refusal is not None and refusal.code is not RefusalCode.ROUND_CLOSED:

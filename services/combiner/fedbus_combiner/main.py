@@ -75,6 +75,7 @@ async def body(service: Service[CombinerSettings]) -> None:
             ports.clock,
             concurrency=concurrency,
             key=_message,
+            shown=service.tracing,
         )
         service.supervise(consumer.name, loop)
 

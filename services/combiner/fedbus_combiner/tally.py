@@ -8,6 +8,7 @@ are counted together in the next call.
 from weakref import WeakValueDictionary
 
 from fedbus_core.rounds.state import RoundPhase
+from fedbus_runtime import tracing
 from fedbus_runtime.errors import BusAway, NoAnswer, RuntimeFault
 from fedbus_runtime.joined import Joined
 from fedbus_runtime.ports import (
@@ -48,6 +49,7 @@ class Tallies:
         """Count one stored update, with all that wait. Raises `Away`: then it is counted later."""
         _, project, _, session, number, client, attempt = message.subject.split(".")
         key = RoundKey(project, session, int(number), int(attempt))
+        tracing.about("count", key, client)
         self._waiting.setdefault(key, {})[client] = message.sequence
         turn = self._turns.setdefault(key, Joined())
         await turn.call(lambda: self._settle(key))

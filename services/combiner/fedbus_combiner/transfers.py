@@ -10,8 +10,9 @@ from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
 import structlog
+from fedbus_runtime import tracing
 from fedbus_runtime.errors import RecordsAway
-from fedbus_runtime.ports import Clock, TransferLimits, Transfers
+from fedbus_runtime.ports import Clock, RoundKey, TransferLimits, Transfers
 from fedbus_schemas.asks import Answer, GrantRequest, Noted, PiecesRequest, TransferDone
 from fedbus_schemas.ids import ClientId, ProjectId
 from fedbus_schemas.refusals import Refusal, RefusalCode
@@ -49,6 +50,8 @@ class Places:
         """
 
         async def gated(project: ProjectId, sender: ClientRecord, wanted: R) -> Answer:
+            key = RoundKey(project, wanted.session, wanted.round, wanted.attempt)
+            tracing.about("grant", key, sender.client)
             refusal = await refuses(project, sender, wanted)
             if refusal is not None:
                 return Answer(refusal=refusal)

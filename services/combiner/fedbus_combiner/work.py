@@ -2,8 +2,9 @@
 
 from typing import assert_never
 
+from fedbus_runtime import tracing
 from fedbus_runtime.errors import BlobCorrupt, BlobMissing, Reject, Retry
-from fedbus_runtime.ports import StoredMessage
+from fedbus_runtime.ports import RoundKey, StoredMessage
 from fedbus_schemas.codec import Unreadable, read_work
 from fedbus_schemas.refusals import RefusalCode
 from fedbus_schemas.work import FinishItem, FoldItem, RecountItem
@@ -43,8 +44,14 @@ class Work:
     async def _do(self, item: FoldItem | FinishItem | RecountItem) -> None:
         match item:
             case FoldItem():
+                key = RoundKey(item.project, item.session, item.round, item.attempt)
+                tracing.about("fold", key)
+                tracing.tell(updates=len(item.clients))
                 await self._folding.fold(item)
-            case FinishItem():
+            case FinishItem(opened=opened):
+                key = RoundKey(item.project, item.session, opened.round, opened.attempt)
+                tracing.about("finish", key)
+                tracing.tell(step=item.closing.step)
                 await self._finishing.finish(item)
             case RecountItem():
                 await self._tallies.again(item.subject, item.sequence)

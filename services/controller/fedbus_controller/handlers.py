@@ -16,13 +16,14 @@ import structlog
 from fedbus_core.rounds.decide import Decision, Facts, decide
 from fedbus_core.rounds.log import LogBroken, seal
 from fedbus_core.rounds.state import Session
+from fedbus_runtime import tracing
 from fedbus_runtime.consumer import original_id
 from fedbus_runtime.errors import Conflict, Reject, Retry
 from fedbus_runtime.folded_log import FoldedLog
-from fedbus_runtime.ports import Clock, Request, StoredMessage, Streams
+from fedbus_runtime.ports import Clock, Request, RoundKey, StoredMessage, Streams
 from fedbus_schemas import subjects
 from fedbus_schemas.codec import UnknownEvent, Unreadable, read_input
-from fedbus_schemas.events import Participant
+from fedbus_schemas.events import Participant, RoundOpened
 from fedbus_schemas.ids import ProjectId, SessionId
 from fedbus_schemas.inputs import ClientsChanged, DeadlineFired, Input, TargetReached
 from fedbus_schemas.refusals import RefusalCode
@@ -92,6 +93,9 @@ class Handlers:
         entry, and what it may still decide then, the state says.
         """
         log = _log.bind(project=project, session=session, input=given.kind, cause=name)
+        if isinstance(given, FinishResult | DeadlineFired | TargetReached):
+            tracing.about("decide", RoundKey(project, session, given.round, given.attempt))
+            tracing.tell(input=given.kind)
         for _ in range(ATTEMPTS_MAX):
             try:
                 state = await self._fold.newest(project, session)
@@ -118,6 +122,12 @@ class Handlers:
                 log.critical("log.broken", why=str(error))
                 raise
             events = [event.TYPE for event in decision.events]
+            tracing.tell(decided=tuple(events))
+            for event in decision.events:
+                if isinstance(event, RoundOpened):
+                    opened = RoundKey(project, session, event.round, event.attempt)
+                    tracing.about("select", opened)
+                    tracing.tell(input=given.kind, invited=len(event.cohort))
             log.info("decided", number=state.number, events=events)
             return
         raise Retry("other controllers were faster each time", CONFLICT_RETRY_S)

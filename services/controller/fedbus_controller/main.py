@@ -12,8 +12,9 @@ from fedbus_runtime.ports import StoredMessage, Wire
 from fedbus_runtime.registry import ClientRegistry
 from fedbus_runtime.service import Service, run
 from fedbus_runtime.signing_keys import Signer
+from fedbus_runtime.spans import Tracing
 from fedbus_schemas import subjects
-from fedbus_schemas.streams import CONSUMERS, CONTROLLERS, PERFORMERS, STREAMS
+from fedbus_schemas.streams import CONSUMERS, CONTROLLERS, PERFORMERS, STREAMS, TRACERS
 
 from fedbus_controller.candidates import Candidates
 from fedbus_controller.handlers import Handlers
@@ -21,7 +22,11 @@ from fedbus_controller.mailing import Mailing
 from fedbus_controller.open_sessions import OpenSessions, if_possible
 from fedbus_controller.perform import Performer
 from fedbus_controller.redo import Inputs
+from fedbus_controller.round_spans import RoundSpans
 from fedbus_controller.settings import ControllerSettings
+
+ROUNDS_SHOWN_AT_ONCE_MAX = 2
+"""Ended rounds on their way to the collector of traces at once."""
 
 
 def main() -> None:
@@ -37,6 +42,8 @@ async def body(service: Service[ControllerSettings]) -> None:
     records = settings.records.stream()
     streams = [records if one.name == records.name else one for one in STREAMS]
     await ports.deliveries.prepare(streams, CONSUMERS)
+    if service.tracing is not None:
+        await _show_rounds(service, service.tracing)
     log = FoldedLog[Session](ports.streams, fold)
     registry = ClientRegistry(ports.streams)
     candidates = Candidates(ports.presence, registry, AttributeTable(ports.streams))
@@ -64,8 +71,24 @@ async def body(service: Service[ControllerSettings]) -> None:
             ports.clock,
             concurrency=settings.limits.sessions,
             key=_session,
+            shown=service.tracing,
         )
         service.supervise(consumer.name, loop)
+
+
+async def _show_rounds(service: Service[ControllerSettings], shown: Tracing) -> None:
+    ports = service.connections
+    await ports.deliveries.prepare((), (TRACERS,))
+    loop = consume(
+        ports.deliveries,
+        ports.streams,
+        TRACERS,
+        RoundSpans(ports.streams, ports.clock, shown).on_entry,
+        ports.clock,
+        concurrency=ROUNDS_SHOWN_AT_ONCE_MAX,
+        key=_session,
+    )
+    service.supervise(TRACERS.name, loop)
 
 
 async def _repeat(wire: Wire, sessions: OpenSessions, performer: Performer) -> None:

@@ -21,6 +21,7 @@ from fedbus_core.rounds.effects import (
 )
 from fedbus_core.rounds.log import read_entry
 from fedbus_core.rounds.state import Session
+from fedbus_runtime import tracing
 from fedbus_runtime.errors import AlreadyStored, RecordsAway, Reject, StoreAway
 from fedbus_runtime.folded_log import FoldedLog
 from fedbus_runtime.ports import Blobs, RoundKey, RoundRecords, StoredMessage, Streams
@@ -28,6 +29,14 @@ from fedbus_runtime.signing_keys import Signer
 from fedbus_schemas import keys, signing, subjects
 from fedbus_schemas.codec import digest
 from fedbus_schemas.envelope import Head, SignedHead
+from fedbus_schemas.events import (
+    AnyEvent,
+    RoundClosing,
+    RoundCompleted,
+    RoundFailed,
+    RoundOpened,
+    RoundReopened,
+)
 from fedbus_schemas.ids import ProjectId, SessionId
 from fedbus_schemas.refusals import RefusalCode
 from fedbus_schemas.streams import INBOX
@@ -66,6 +75,7 @@ class Performer:
         state = await self._fold.newest(entry.project, entry.session)
         if state is None:
             raise Reject(RefusalCode.SESSION_UNKNOWN, "the entry's session is not in the log")
+        _about(state, events)
         wanted = effects(state, entry.number, digest(message.data), events)
         if (entry.project, entry.session) in self.unsure and KeepMail() not in wanted:
             wanted = (KeepMail(), *wanted)
@@ -175,6 +185,18 @@ class Performer:
         try:
             await self._streams.append(subject, signed.to_bytes())
         except AlreadyStored:
+            return
+
+
+def _about(state: Session, events: tuple[AnyEvent, ...]) -> None:
+    """Show performing an entry in the trace of the attempt that it opens, or else ends or moves on."""
+    for event in reversed(events):
+        if isinstance(
+            event, RoundOpened | RoundClosing | RoundReopened | RoundCompleted | RoundFailed
+        ):
+            key = RoundKey(state.project, state.session, event.round, event.attempt)
+            tracing.about("dispatch" if isinstance(event, RoundOpened) else "perform", key)
+            tracing.tell(performed=tuple(one.TYPE for one in events))
             return
 
 

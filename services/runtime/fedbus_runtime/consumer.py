@@ -19,8 +19,11 @@ from fedbus_schemas import dead_letters, subjects
 from fedbus_schemas.dead_letters import DELIVERIES_USED_UP as DELIVERIES_USED_UP
 from fedbus_schemas.streams import Consumer
 
+from fedbus_runtime import tracing
 from fedbus_runtime.errors import Away, BusAway, Reject, Retry, RuntimeFault
+from fedbus_runtime.message_spans import taking
 from fedbus_runtime.ports import Clock, Deliveries, Delivery, Request, StoredMessage, Streams
+from fedbus_runtime.spans import Tracing
 
 AWAY_WAIT_FIRST_S = 0.1
 AWAY_WAIT_MAX_S = 2.0
@@ -50,9 +53,13 @@ async def consume(
     *,
     concurrency: int,
     key: Callable[[StoredMessage], str],
+    shown: Tracing | None = None,
 ) -> None:
-    """Handle a consumer's messages until cancelled; then take no more and let the running ones finish."""
-    loop = _Loop(deliveries, streams, consumer, handler, clock, concurrency, key)
+    """Handle a consumer's messages until cancelled; then take no more and let the running ones finish.
+
+    `shown` takes the spans of the work, if they are wanted.
+    """
+    loop = _Loop(deliveries, streams, consumer, handler, clock, concurrency, key, shown)
     await loop.run()
 
 
@@ -86,6 +93,7 @@ class _Loop:
     clock: Clock
     concurrency: int
     key: Callable[[StoredMessage], str]
+    shown: Tracing | None = None
     free: int = 0
     stopping: bool = False
     held: dict[int, Delivery] = field(default_factory=dict)
@@ -163,7 +171,9 @@ class _Loop:
     async def _settle(self, delivery: Delivery) -> None:
         """Handle one message and settle it; an unsettled one comes again by itself."""
         try:
-            outcome = await self._outcome(delivery)
+            with taking(self.shown, self.consumer, delivery):
+                outcome = await self._outcome(delivery)
+                _tell(outcome)
             if outcome is None:
                 await delivery.ack()
             elif isinstance(outcome, Retry):
@@ -209,6 +219,7 @@ class _Loop:
             except Away as away:
                 attempt += 1
                 log.warning("consumer.held", why=str(away), attempt=attempt)
+                tracing.happened("held", away=type(away).__name__)
                 held_s = self.clock.monotonic() - held_since
                 if self.stopping or held_s > AWAY_HELD_MAX_S:
                     raise Retry(str(away), AWAY_WAIT_MAX_S) from away
@@ -232,6 +243,16 @@ class _Loop:
         await self.streams.append(subject, message.data, message_id=place, headers=headers)
         await delivery.discard()
         _log.error("consumer.dead", subject=message.subject, code=reject.code, detail=reject.detail)
+
+
+def _tell(outcome: Retry | Reject | None) -> None:
+    """Show in the trace how a message was settled."""
+    if isinstance(outcome, Retry):
+        tracing.failed("retry")
+        tracing.tell(retry_after_s=outcome.after_s)
+    elif isinstance(outcome, Reject):
+        tracing.failed(outcome.code)
+        tracing.happened("dead_letter", code=outcome.code)
 
 
 def original_id(message: StoredMessage) -> str:

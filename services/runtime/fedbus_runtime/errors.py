@@ -4,7 +4,8 @@ RuntimeFault
 ├── Away                a server cannot be reached; try again later
 │   ├── BusAway         NATS
 │   ├── RecordsAway     Redis
-│   └── StoreAway       the object store
+│   ├── StoreAway       the object store
+│   └── TelemetryAway   the collector of traces
 ├── BusRefused          NATS refused what was asked for what it is; asking again does not help
 ├── NoAnswer            a request got no answer in time, or nobody serves it
 ├── Conflict            a compare-and-set append lost: somebody else appended first
@@ -35,6 +36,10 @@ class RecordsAway(Away):
 
 class StoreAway(Away):
     """The object store is away, or answered with a server error."""
+
+
+class TelemetryAway(Away):
+    """The collector of traces is away, or did not take what it was sent."""
 
 
 class BusRefused(RuntimeFault):

@@ -257,6 +257,8 @@ async def prepare_consumer(connection: NatsConnection, consumer: Consumer) -> No
         "max_deliver": -1,
         "max_ack_pending": consumer.pending_max,
     }
+    if consumer.unused_max is not None:
+        config["inactive_threshold"] = to_nanoseconds(consumer.unused_max)
     await call(
         connection,
         f"CONSUMER.CREATE.{consumer.stream}.{consumer.name}.{consumer.filter}",

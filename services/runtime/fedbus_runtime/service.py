@@ -23,6 +23,9 @@ from fedbus_runtime.errors import SettingsFault
 from fedbus_runtime.health import HealthServer
 from fedbus_runtime.logs import configure_logs
 from fedbus_runtime.settings import ServiceSettings, print_settings
+from fedbus_runtime.spans import Tracing
+from fedbus_runtime.telemetry import tracing_of
+from fedbus_runtime.traced_ports import traced
 
 STOP_TIMEOUT_S = 15.0
 """From the signal to the end: the consumers' drain and the closing of the connections fit in."""
@@ -49,9 +52,16 @@ class LoopEnded(Exception):
 class Service(Generic[S]):
     """What a body gets: its settings, the ports, and the place to hang its loops."""
 
-    def __init__(self, settings: S, servers: Servers, tasks: asyncio.TaskGroup) -> None:
+    def __init__(
+        self,
+        settings: S,
+        servers: Servers,
+        tasks: asyncio.TaskGroup,
+        tracing: Tracing | None = None,
+    ) -> None:
         self.settings = settings
-        self.connections: Connections = armed(servers.ports, settings)
+        self.tracing = tracing
+        self.connections: Connections = traced(armed(servers.ports, settings), tracing)
         self._servers = servers
         self._tasks = tasks
         self._loops: list[asyncio.Task[None]] = []
@@ -179,22 +189,25 @@ async def _stop_later(stop: asyncio.Event, main: asyncio.Task[ExitCode], state: 
 
 async def _main(settings: S, body: Body[S], needs: Needs, state: _State[S]) -> ExitCode:
     try:
-        servers = await connect(settings, needs, state.wait_for)
-        try:
-            return await _run_loops(settings, servers, body, state)
-        finally:
-            await servers.close()
+        async with tracing_of(settings) as tracing:
+            servers = await connect(settings, needs, state.wait_for)
+            try:
+                return await _run_loops(settings, servers, body, state, tracing)
+            finally:
+                await servers.close()
     except asyncio.CancelledError:
         if not state.stopping:
             raise
         return ExitCode.STOP_TIMED_OUT if state.ready else ExitCode.STOPPED
 
 
-async def _run_loops(settings: S, servers: Servers, body: Body[S], state: _State[S]) -> ExitCode:
+async def _run_loops(
+    settings: S, servers: Servers, body: Body[S], state: _State[S], tracing: Tracing | None
+) -> ExitCode:
     code = ExitCode.STOPPED
     try:
         async with asyncio.TaskGroup() as tasks:
-            service = state.service = Service(settings, servers, tasks)
+            service = state.service = Service(settings, servers, tasks, tracing)
             service.supervise("bus", servers.bus.connection.wait_closed())
             await body(service)
             state.ready = True

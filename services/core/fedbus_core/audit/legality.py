@@ -30,9 +30,9 @@ from fedbus_schemas.events import (
     SessionWaiting,
 )
 from fedbus_schemas.sessions import COHORT_SIZE_MAX
+from fedbus_schemas.traces import trace_id
 
 from fedbus_core.aggregation.rules import rule_of
-from fedbus_core.rounds.cohort import trace_id
 from fedbus_core.rounds.state import Round, RoundPhase, Session, SessionPhase
 
 RoundEvent: TypeAlias = DeadlineMoved | RoundClosing | RoundReopened | RoundCompleted | RoundFailed

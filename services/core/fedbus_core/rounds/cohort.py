@@ -33,11 +33,5 @@ def client_seed(seed: int, round_number: int, client: ClientId) -> int:
     return int.from_bytes(digest[:7], "big")
 
 
-def trace_id(project: str, session: str, round_number: int, attempt: int) -> str:
-    """Give the id of the one trace that shows an attempt: derived, so that whoever restarts goes on in it."""
-    name = f"trace/{project}/{session}/{round_number}/{attempt}"
-    return hashlib.sha256(name.encode()).hexdigest()[:32]
-
-
 def _rank(seed: int, round_number: int, attempt: int, client: ClientId) -> bytes:
     return hashlib.sha256(f"cohort/{seed}/{round_number}/{attempt}/{client}".encode()).digest()

@@ -46,9 +46,10 @@ from fedbus_schemas.sessions import (
     StartSession,
     StopSession,
 )
+from fedbus_schemas.traces import trace_id
 from fedbus_schemas.work import FinishResult
 
-from fedbus_core.rounds.cohort import choose, trace_id
+from fedbus_core.rounds.cohort import choose
 from fedbus_core.rounds.evolve import with_timeout
 from fedbus_core.rounds.state import Round, RoundPhase, Session, SessionPhase
 

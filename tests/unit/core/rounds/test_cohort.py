@@ -2,7 +2,7 @@
 
 from itertools import combinations
 
-from fedbus_core.rounds.cohort import choose, client_seed, member, trace_id
+from fedbus_core.rounds.cohort import choose, client_seed, member
 
 from tests.round_worlds import client, participant
 
@@ -72,9 +72,3 @@ def test_a_client_has_its_own_seed_for_a_round() -> None:
     assert len(seeds) == 8
     assert all(0 <= each < 2**56 for each in seeds)
     assert client_seed(7, 1, client("a")) == 57371498570934884
-
-
-def test_a_trace_has_a_derived_id() -> None:
-    ids = {trace_id("p", "s", number, attempt) for number in (1, 2) for attempt in (1, 2)}
-    assert len(ids) == 4
-    assert trace_id("p", "s", 1, 1) == "b8894bf7ac016ac8eeeb8179b6224b76"

@@ -1,0 +1,111 @@
+"""Spans by OTLP over HTTP, set up by the standard `OTEL_…` variables; imported only when they ask for it."""
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from functools import lru_cache
+
+from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
+from opentelemetry.sdk.environment_variables import OTEL_SERVICE_NAME
+from opentelemetry.sdk.resources import Resource
+from opentelemetry.sdk.trace import Event, ReadableSpan, TracerProvider
+from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExportResult
+from opentelemetry.sdk.trace.sampling import Decision
+from opentelemetry.sdk.util.instrumentation import InstrumentationScope
+from opentelemetry.trace import Link, SpanContext, SpanKind, Status, StatusCode, TraceFlags
+
+from fedbus_runtime.errors import SettingsFault, TelemetryAway
+from fedbus_runtime.spans import Kind, Span
+
+SAMPLED_MAX = 4_096
+"""Traces of which it is remembered whether they are shown."""
+CLIENTS_MAX = 4_096
+
+_KINDS = {
+    Kind.INTERNAL: SpanKind.INTERNAL,
+    Kind.SERVER: SpanKind.SERVER,
+    Kind.CLIENT: SpanKind.CLIENT,
+    Kind.PRODUCER: SpanKind.PRODUCER,
+    Kind.CONSUMER: SpanKind.CONSUMER,
+}
+_SCOPE = InstrumentationScope("fedbus")
+_SAMPLED = TraceFlags(TraceFlags.SAMPLED)
+
+
+class OtlpTracing:
+    """`spans.Tracing` on OpenTelemetry's exporter."""
+
+    def __init__(self, service: str, instance: str, environment: Mapping[str, str]) -> None:
+        """Raises `SettingsFault` for a protocol that is not spoken here."""
+        protocol = environment.get(
+            "OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", environment.get("OTEL_EXPORTER_OTLP_PROTOCOL", "")
+        )
+        if protocol not in ("", "http/protobuf"):
+            raise SettingsFault(
+                f"OTEL_EXPORTER_OTLP_PROTOCOL is {protocol}; fedbus speaks http/protobuf only (port 4318)"
+            )
+        own = {"service.namespace": "fedbus", "service.instance.id": instance}
+        if OTEL_SERVICE_NAME not in environment:
+            own["service.name"] = f"fedbus-{service}"
+        self._resource = Resource.create(own)
+        self._sampler = TracerProvider(
+            resource=self._resource, shutdown_on_exit=False
+        ).sampler  # as OTEL_TRACES_SAMPLER says
+        self._exporter = OTLPSpanExporter()
+        self._processor = BatchSpanProcessor(self._exporter)
+        self._is_shown = lru_cache(SAMPLED_MAX)(self._sample)
+        self._of_client = lru_cache(CLIENTS_MAX)(_client_resource)
+
+    def show(self, spans: Sequence[Span]) -> None:
+        """Queue spans; see `spans.Tracing`."""
+        for span in spans:
+            if self._is_shown(span.trace):
+                self._processor.on_end(self._made(span))
+
+    async def deliver(self, spans: Sequence[Span]) -> None:
+        """Send spans now; see `spans.Tracing`."""
+        made = [self._made(span) for span in spans if self._is_shown(span.trace)]
+        if made:
+            result = await asyncio.to_thread(self._exporter.export, made)
+            if result is not SpanExportResult.SUCCESS:
+                raise TelemetryAway("the collector did not take the spans")
+
+    def close(self) -> None:
+        """Send what waits, and end; takes as long as OTEL_BSP_EXPORT_TIMEOUT allows."""
+        self._processor.shutdown()  # type: ignore[no-untyped-call]  # untyped there
+
+    def _sample(self, trace: str) -> bool:
+        """Whether a trace is shown: by its id alone, so that all services agree."""
+        found = self._sampler.should_sample(None, int(trace, 16), "round")
+        return found.decision is not Decision.DROP
+
+    def _made(self, span: Span) -> ReadableSpan:
+        resource = self._resource if span.client is None else self._of_client(span.client)
+        status = Status(StatusCode.UNSET if span.error is None else StatusCode.ERROR, span.error)
+        return ReadableSpan(
+            span.name,
+            _context(span.trace, span.span),
+            None if span.parent is None else _context(span.trace, span.parent),
+            resource,
+            span.attributes,
+            [Event(name, attributes, at) for name, at, attributes in span.events],
+            [Link(_context(*link)) for link in span.links],
+            _KINDS[span.kind],
+            status=status,
+            start_time=span.start,
+            end_time=span.end,
+            instrumentation_scope=_SCOPE,
+        )
+
+
+def _context(trace: str, span: str) -> SpanContext:
+    return SpanContext(int(trace, 16), int(span, 16), is_remote=False, trace_flags=_SAMPLED)
+
+
+def _client_resource(client: str) -> Resource:
+    return Resource.create(
+        {
+            "service.namespace": "fedbus",
+            "service.name": "fedbus-client",
+            "service.instance.id": client,
+        }
+    )
