@@ -12,7 +12,7 @@ TARGET = Path(__file__).parents[1] / "schemas/fedbus_schemas/generated/openapi.j
 
 def document() -> str:
     """Give the document as it lies in the file. No part of an api is needed for it."""
-    app = create_app(SimpleNamespace())  # type: ignore[arg-type]  # no route is called
+    app = create_app(SimpleNamespace(access=None))  # type: ignore[arg-type]  # no route is called
     return json.dumps(app.openapi(), indent=2, ensure_ascii=False) + "\n"
 
 

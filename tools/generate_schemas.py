@@ -29,6 +29,7 @@ from fedbus_schemas.asks import (
 )
 from fedbus_schemas.envelope import Entry, SignedHead
 from fedbus_schemas.events import EVENT_TYPES, Event
+from fedbus_schemas.identities import ActRecord, TokenRecord
 from fedbus_schemas.inputs import ClientsChanged, DeadlineFired, TargetReached
 from fedbus_schemas.records import Backlog, ClientAttributes, RecordBatch, StoredRecords
 from fedbus_schemas.refusals import RefusalNote
@@ -49,7 +50,7 @@ Json: TypeAlias = dict[str, object]
 
 TARGET = Path(__file__).parents[1] / "schemas/fedbus_schemas/generated"
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
-LEFT_OUT = ("views", "record_views", "trail_views")
+LEFT_OUT = ("access_views", "views", "record_views", "trail_views")
 """Modules whose messages stand in openapi.json."""
 
 
@@ -269,6 +270,20 @@ CHANNELS = {
         "api",
         (FederationRecord,),
         "What a generation of the federation was set up with, once a session used it.",
+    ),
+    "token": Channel(
+        subjects.token_record(P, "{token}"),
+        "api",
+        "api",
+        (TokenRecord,),
+        "One of the api's bearer tokens, by the SHA-256 of its secret; the project `_` stands for all.",
+    ),
+    "act": Channel(
+        subjects.act(P, "{act}"),
+        "api",
+        "api",
+        (ActRecord,),
+        "A request to the api that changes something: before it is carried out, and how it was answered.",
     ),
 }
 

@@ -50,6 +50,10 @@ class RefusalCode(StrEnum):
     # The one who asks may not have it.
     BLOB_NOT_GRANTED = "blob_not_granted"
     UNAUTHORIZED = "unauthorized"
+    TOKEN_EXPIRED = "token_expired"  # noqa: S105
+    TOKEN_REVOKED = "token_revoked"  # noqa: S105
+    FORBIDDEN = "forbidden"
+    RATE_LIMITED = "rate_limited"
     # What an operator asked for.
     NOT_FOUND = "not_found"
     ALREADY_EXISTS = "already_exists"
@@ -107,6 +111,10 @@ MEANING: dict[RefusalCode, str] = {
     RefusalCode.PRUNED: "It was there and was deleted by a retention rule; the detail names it.",
     RefusalCode.BLOB_NOT_GRANTED: "The client may fetch only the models and packages of its open tasks.",
     RefusalCode.UNAUTHORIZED: "A valid bearer token is needed; see `fedbus up` for where it lies.",
+    RefusalCode.TOKEN_EXPIRED: "The token was valid and is no longer; ask an administrator for a new one, or sign in again.",
+    RefusalCode.TOKEN_REVOKED: "An administrator has revoked this token; ask for a new one.",
+    RefusalCode.FORBIDDEN: "The caller is known and none of its roles in this project allows this; the detail names those that do.",
+    RefusalCode.RATE_LIMITED: "This caller asks more often than it may; wait as long as Retry-After says.",
     RefusalCode.FAULT: "The service failed on this request; its log says why. Nothing was changed by it.",
 }
 

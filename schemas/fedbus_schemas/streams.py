@@ -133,8 +133,32 @@ DEAD = Stream(
     age_max=timedelta(days=90),
     bytes_max=1024 * 1024 * 1024,
 )
+TOKENS = Stream(name="TOKENS", subjects=(subjects.ALL_TOKENS,), one_per_subject="last")
+ACTS = Stream(
+    name="ACTS",
+    subjects=(subjects.ALL_ACTS,),
+    one_per_subject="last",
+    protected=True,
+    age_max=timedelta(days=400),
+    bytes_max=1024 * 1024 * 1024,
+    message_bytes_max=16 * 1024,
+)
 
-STREAMS = (EVENTS, INBOX, MAIL, UPDATES, WORK, HEADS, NOTES, TELEMETRY, RECORDS, REGISTRY, DEAD)
+STREAMS = (
+    EVENTS,
+    INBOX,
+    MAIL,
+    UPDATES,
+    WORK,
+    HEADS,
+    NOTES,
+    TELEMETRY,
+    RECORDS,
+    REGISTRY,
+    DEAD,
+    TOKENS,
+    ACTS,
+)
 
 CONTROLLERS = Consumer(name="controllers", stream="INBOX", filter=subjects.ALL_INPUTS)
 PERFORMERS = Consumer(name="performers", stream="EVENTS", filter=subjects.ALL_EVENTS)

@@ -17,6 +17,8 @@ ALL_TELEMETRY = "fl.*.tel.>"
 ALL_RECORDS = "fl.*.reg.*.*"
 ALL_CLIENT_RECORDS = "fl.*.rec.*.*"
 ALL_DEAD = "fl.*.dead.*.>"
+ALL_TOKENS = "fl.*.token.*"
+ALL_ACTS = "fl.*.act.*"
 # What crosses between the accounts.
 ALL_ASKS = "fl.*.ask.*.*"
 ALL_TASKS = "fl.*.task.*.*"
@@ -24,6 +26,8 @@ ALL_TASKS = "fl.*.task.*.*"
 ALL_NOTICES = "fl.*.notice.*"
 ANY_SESSION = "any"
 """Stands for the session in a notice that concerns every waiting session of a project."""
+EVERYWHERE = "_"
+"""Stands for the project in what concerns every project; no project can have this name."""
 
 
 def event(project: ProjectId, session: SessionId) -> str:
@@ -177,6 +181,16 @@ def generation_record(project: ProjectId, number: int | str = "*") -> str:
 def stage_record(project: ProjectId, stage: str = "*") -> str:
     """A stage of models: which one is in it."""
     return f"fl.{project}.reg.stage.{stage}"
+
+
+def token_record(project: ProjectId, name: str = "*") -> str:
+    """The record of one of the api's tokens."""
+    return f"fl.{project}.token.{name}"
+
+
+def act(project: ProjectId, name: str = "*") -> str:
+    """The record of a request to the api that changes something."""
+    return f"fl.{project}.act.{name}"
 
 
 def live_record(project: ProjectId = "*") -> str:

@@ -34,6 +34,23 @@ async def pause_and_resume(stage: Stage) -> None:
     await stage.doomed()
 
 
+async def make_and_revoke_a_token(stage: Stage) -> None:
+    """Make a token and revoke it; whatever the api was doing when it died, the token ends revoked."""
+    fed = stage.fed
+    await stage.arm()
+    made = await fed.ask("POST", "/v1/tokens", json={"name": "ci", "role": "viewer"})
+    mine = {"Authorization": f"Bearer {made['bearer']}"}
+    assert (await fed.ask("GET", "/v1/whoami", headers=mine))["name"] == "ci"
+    await fed.ask("DELETE", f"/v1/tokens/{made['token']}")
+    await stage.doomed()
+
+    async def refused() -> bool:
+        answer = await fed.http.get("/v1/whoami", headers=mine)
+        return answer.status_code == 401 and answer.json()["code"] == "token_revoked"
+
+    await eventually(refused, "the token holds no more")
+
+
 async def use_a_package(stage: Stage) -> None:
     """In a project of its own, upload a package, activate it and start a session that pins it."""
     fed, project = stage.fed, {"project": f"{stage.fed.project}-{secrets.token_hex(4)}"}

@@ -101,6 +101,7 @@ def tried(tmp_path: Path, valkey_server: Server, store_server: Server) -> Iterat
             "FEDBUS_S3__ACCESS_KEY": ACCESS_KEY,
             "FEDBUS_S3__SECRET_KEY_FILE": str(secret),
             "FEDBUS_HEALTH__PORT": str(free_port()),
+            "FEDBUS_DEVELOPMENT": "true",
         },
     )
     yield service

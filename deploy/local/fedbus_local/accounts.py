@@ -84,6 +84,8 @@ API = Permissions(
         "fl.*.in.*.command",
         "fl.*.in.*.redo",
         "fl.*.reg.>",
+        subjects.ALL_TOKENS,
+        subjects.ALL_ACTS,
         "$JS.API.STREAM.MSG.DELETE.DEAD",
         "$JS.API.STREAM.PURGE.REGISTRY",
         "$JS.API.STREAM.MSG.DELETE.REGISTRY",

@@ -3,7 +3,9 @@
 from fastapi import Depends, FastAPI
 
 from fedbus_api import openapi, problems
+from fedbus_api.access.guard import Guard
 from fedbus_api.routes import (
+    access,
     aggregators,
     audit,
     dead_letters,
@@ -18,7 +20,7 @@ from fedbus_api.routes import (
     stages,
     status,
 )
-from fedbus_api.routes.parameters import authorize
+from fedbus_api.routes.parameters import bearer
 from fedbus_api.wiring import Api
 
 VERSION = "1"
@@ -41,6 +43,7 @@ def create_app(api: Api) -> FastAPI:
     problems.install(app)
     openapi.install(app)
     for part in (
+        access,
         aggregators,
         sessions,
         rounds,
@@ -54,7 +57,8 @@ def create_app(api: Api) -> FastAPI:
         records,
         dead_letters,
     ):
-        app.include_router(part.router, dependencies=[Depends(authorize)])
-    app.include_router(sessions.runs_router, dependencies=[Depends(authorize)])
+        app.include_router(part.router, dependencies=[Depends(bearer)])
+    app.include_router(sessions.runs_router, dependencies=[Depends(bearer)])
     app.include_router(status.router)
+    app.add_middleware(Guard, access=api.access)
     return app

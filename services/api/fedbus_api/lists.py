@@ -1,5 +1,6 @@
 """Every list the api gives: its fields, the key of a row, and the order when none is asked for."""
 
+from fedbus_schemas.access_views import ActView, TokenView
 from fedbus_schemas.ids import SessionId
 from fedbus_schemas.record_views import (
     AttributeChangeView,
@@ -74,6 +75,12 @@ DEAD_LETTERS: Listing[DeadLetterView] = Listing(
     key=lambda one: _number(one.sequence),
     sort="-sequence",
     without=("data",),
+)
+TOKENS: Listing[TokenView] = Listing(
+    "tokens", TokenView, key=lambda one: one.token, sort="-created"
+)
+ACTS: Listing[ActView] = Listing(
+    "acts", ActView, key=lambda one: _number(one.sequence), sort="-sequence"
 )
 VALIDATIONS: Listing[ValidationReportView] = Listing(
     "validations",

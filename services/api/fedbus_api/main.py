@@ -45,6 +45,8 @@ async def body(service: Service[ApiSettings]) -> None:
             log_config=None,
             access_log=False,
             server_header=False,
+            proxy_headers=bool(settings.trusted_proxies),
+            forwarded_allow_ips=settings.trusted_proxies,
             timeout_graceful_shutdown=STOP_TIMEOUT_S,
         )
     )

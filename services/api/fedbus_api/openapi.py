@@ -5,6 +5,7 @@ from typing import Any
 
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
+from fedbus_schemas.identities import Role
 from fedbus_schemas.refusals import RefusalCode
 from fedbus_schemas.views import (
     LiveUpdate,
@@ -15,6 +16,7 @@ from fedbus_schemas.views import (
 )
 from pydantic.json_schema import models_json_schema
 
+from fedbus_api.access.rights import NEEDS, holders, missing
 from fedbus_api.problems import MEDIA_TYPE, STATUS
 
 REFERENCE = "#/components/schemas/{model}"
@@ -53,6 +55,12 @@ def describe(app: FastAPI) -> dict[str, Any]:
         schemas.pop(name, None)
     schemas |= extra["$defs"]
     document["components"]["responses"] = {"Problem": _problem()}
+    for name in missing(document["paths"]):
+        raise AssertionError(f"{name}: say in fedbus_api/access/rights.py (NEEDS) what it needs")
+    for name, need in NEEDS.items():
+        method, path = name.split(" ")
+        roles = holders(need.right) if need.right is not None else list(Role)
+        document["paths"][path][method.lower()]["x-roles"] = [str(role) for role in roles]
     for operation in _operations(document):
         operation["responses"].pop("422", None)
         operation["responses"]["default"] = {"$ref": "#/components/responses/Problem"}

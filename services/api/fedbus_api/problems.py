@@ -32,6 +32,10 @@ STATUS: dict[RefusalCode, int] = {
     RefusalCode.TOO_LARGE: 413,
     RefusalCode.RETRY_LATER: 503,
     RefusalCode.UNAUTHORIZED: 401,
+    RefusalCode.TOKEN_EXPIRED: 401,
+    RefusalCode.TOKEN_REVOKED: 401,
+    RefusalCode.FORBIDDEN: 403,
+    RefusalCode.RATE_LIMITED: 429,
     RefusalCode.FAULT: 500,
 }
 """The HTTP status of a code; all others are 422: what was sent cannot be taken."""
@@ -119,6 +123,8 @@ def _problem(request: Request, error: Exception) -> Problem:
 def _of_framework(request: Request, error: HTTPException) -> Problem:
     if error.status_code == HTTPStatus.NOT_FOUND:
         return Problem(RefusalCode.NOT_FOUND, f"no such route: {request.url.path}")
+    if error.status_code == HTTPStatus.REQUEST_ENTITY_TOO_LARGE:
+        return Problem(RefusalCode.TOO_LARGE, str(error.detail))
     if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
         detail = f"{request.method} is not possible on {request.url.path}"
         return Problem(RefusalCode.INVALID, detail, status=405, headers=error.headers)

@@ -1,5 +1,6 @@
 """The api's settings."""
 
+from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
 from typing import Annotated
@@ -12,6 +13,29 @@ from fedbus_schemas.views import TrustView
 from pydantic import Field
 
 
+class OidcSection(Section):
+    """Sign-in by an OpenID Connect issuer."""
+
+    issuer: Annotated[str, Field(pattern=r"^(https?://[^ ]+)?$")] = Field(
+        default="", description="The issuer's address, exactly as it writes it; empty = none."
+    )
+    audience: str = Field(
+        default="fedbus", description="What a token's `aud` must name: this api, at the issuer."
+    )
+    roles_claim: str = Field(
+        default="roles", description="The claim that holds a caller's groups or roles."
+    )
+    roles: dict[str, str] = Field(
+        default={},
+        description="What the claim's values stand for, as JSON: `admin`, `operator`, `auditor` or `viewer` in "
+        'every project, `viewer@PROJECT` in one: {"fl-admins": "admin", "team-a": "operator@a"}.',
+    )
+    ca_file: Path | None = Field(
+        default=None,
+        description="File with the certificates (PEM) that vouch for the issuer; unset = the usual ones.",
+    )
+
+
 class ApiSection(Section):
     """REST and the event stream."""
 
@@ -19,7 +43,23 @@ class ApiSection(Section):
     port: Port = Field(default=8080, description="The port to listen on.")
     token_file: Path | None = Field(
         default=None,
-        description="File with the bearer token that every /v1 route asks for; unset = none is asked.",
+        description="File with the first administrator's bearer token, with which others are made. Unset, and "
+        "no OIDC issuer: anyone may do anything, in development only.",
+    )
+    oidc: OidcSection = OidcSection()
+    requests_per_s: Annotated[float, Field(gt=0)] = Field(
+        default=1000.0, description="Requests a second that one caller may make of this process."
+    )
+    requests_burst: Annotated[int, Field(ge=1)] = Field(
+        default=2000, description="Requests that one caller may make at once."
+    )
+    body_bytes_max: Annotated[int, Field(ge=1024)] = Field(
+        default=1024 * 1024,
+        description="The largest request body, in bytes, of all but uploads of models and packages.",
+    )
+    trusted_proxies: str = Field(
+        default="",
+        description="Addresses or networks, separated by commas, whose X-Forwarded-For says who calls.",
     )
     trust_file: Path | None = Field(
         default=None,
@@ -54,6 +94,12 @@ class ApiSettings(ServiceSettings):
 
     api: ApiSection = ApiSection()
     records: RecordsRetention = RecordsRetention()
+
+    def insecure(self) -> Iterator[str]:
+        """Name what is insecure, as every service, and an api that asks nobody who they are."""
+        yield from super().insecure()
+        if self.api.token_file is None and not self.api.oidc.issuer:
+            yield "FEDBUS_API__TOKEN_FILE: neither this nor FEDBUS_API__OIDC__ISSUER is set"
 
 
 def read_trust(file: Path | None) -> TrustView:

@@ -9,12 +9,17 @@ from typing import Annotated
 from fastapi import Depends, Request
 from fedbus_core.rounds.log import fold
 from fedbus_core.rounds.state import Session
+from fedbus_runtime.budgets import Budgets
 from fedbus_runtime.connections import Connections
 from fedbus_runtime.folded_log import FoldedLog
 from fedbus_runtime.registry import ClientRegistry
 from fedbus_schemas.streams import RECORDS, Stream
 from fedbus_schemas.views import TrustView
 
+from fedbus_api.access.acts import Acts
+from fedbus_api.access.guard import Access
+from fedbus_api.access.oidc import Oidc
+from fedbus_api.access.tokens import Tokens
 from fedbus_api.catalog import Catalog
 from fedbus_api.commands import Commands
 from fedbus_api.dead_letters import DeadLetters
@@ -37,7 +42,7 @@ class Api:
 
     ports: Connections
     settings: ApiSection
-    token: str | None
+    access: Access
     trust: TrustView
     reader: Reader
     live: Live
@@ -71,12 +76,23 @@ def wire(
     log: FoldedLog[Session] = FoldedLog(ports.streams, fold)
     wait_s = settings.decision_wait / timedelta(seconds=1)
     validations = Validations(ports.streams, ports.clock)
+    access = Access(
+        first=token,
+        tokens=Tokens(ports.streams, ports.clock),
+        oidc=Oidc(settings.oidc, ports.clock) if settings.oidc.issuer else None,
+        acts=Acts(ports.streams, ports.clock),
+        budgets=Budgets(
+            ports.clock, burst=settings.requests_burst, per_second=settings.requests_per_s
+        ),
+        clock=ports.clock,
+        body_bytes_max=settings.body_bytes_max,
+    )
     dead_letters = DeadLetters(ports.streams, ports.clock, wait_s)
     registry = ClientRegistry(ports.streams)
     return Api(
         ports=ports,
         settings=settings,
-        token=token,
+        access=access,
         trust=trust or TrustView(),
         reader=reader,
         live=Live(ports.streams, ports.records, dead_letters, validations),

@@ -2,6 +2,7 @@
 
 import asyncio
 
+from fedbus_runtime.budgets import Budgets
 from fedbus_runtime.errors import Away
 from fedbus_runtime.ports import Clock, Streams
 from fedbus_schemas import subjects
@@ -10,8 +11,6 @@ from fedbus_schemas.ids import DeviceKey, ProjectId, RoundNumber, SessionId
 from fedbus_schemas.refusals import Refusal, RefusalCode, RefusalNote
 from fedbus_schemas.updates import Submission
 from fedbus_schemas.wire import Message
-
-from fedbus_combiner.budgets import Budgets
 
 QUEUE_MAX = 1_000
 BURST = 20.0

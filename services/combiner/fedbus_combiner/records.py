@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from datetime import timedelta
 from typing import Annotated
 
+from fedbus_runtime.budgets import Budgets
 from fedbus_runtime.errors import Conflict
 from fedbus_runtime.ports import Clock, StoredMessage, Streams
 from fedbus_runtime.settings import Section
@@ -33,8 +34,6 @@ from fedbus_schemas.streams import RECORDS, REGISTRY, Stream
 from fedbus_schemas.wire import Message
 from pydantic import Field
 from structlog.stdlib import get_logger
-
-from fedbus_combiner.budgets import Budgets
 
 TRIES_MAX = 5
 """How often a part is tried when another combiner stores a batch of the same client meanwhile."""

@@ -108,6 +108,11 @@ def run(
     if "--print-settings" in words:
         sys.stdout.write(print_settings(settings) + "\n")
         sys.exit(ExitCode.STOPPED)
+    try:
+        settings.demand_secure()
+    except SettingsFault as fault:
+        sys.stderr.write(f"{name}: {fault}\n")
+        sys.exit(ExitCode.SETTINGS)
     configure_logs(settings.log, name, settings.instance)
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         code = runner.run(_with_signals(name, settings, body, needs))

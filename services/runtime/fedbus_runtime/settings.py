@@ -23,6 +23,8 @@ PREFIX = "FEDBUS_"
 NESTED = "__"
 SECRET_BYTES_MAX = 4096
 HIDDEN = "(hidden)"
+WELL_KNOWN = frozenset({"minioadmin", "admin", "password", "secret", "changeme", "fedbus", "redis"})
+"""Secrets that stand in manuals and examples."""
 
 _SECRET_WORDS = ("access_key", "password", "secret", "token")
 
@@ -151,12 +153,36 @@ class ServiceSettings(BaseSettings):
         default_factory=_this_host,
         description="This process's name in logs and records; unset = the host's name.",
     )
+    development: bool = Field(
+        default=False,
+        description="Start in spite of what is insecure, as servers without a password. Never in production.",
+    )
     log: LogSettings = LogSettings()
     nats: NatsSettings = NatsSettings()
     redis: RedisSettings = RedisSettings()
     s3: S3Settings = S3Settings()
     health: HealthSettings = HealthSettings()
     crash: CrashSettings = CrashSettings()
+
+    def insecure(self) -> Iterator[str]:
+        """Name what is insecure in the settings, one variable each. Raises `SettingsFault`."""
+        secrets = {
+            "FEDBUS_NATS__SEED_FILE": self.nats.seed_file,
+            "FEDBUS_REDIS__PASSWORD_FILE": self.redis.password_file,
+            "FEDBUS_S3__SECRET_KEY_FILE": self.s3.secret_key_file,
+        }
+        for name, file in secrets.items():
+            if file is None:
+                yield f"{name}: it is not set"
+            elif read_secret(file).lower() in WELL_KNOWN:
+                yield f"{name}: {file} holds a secret that everybody knows"
+
+    def demand_secure(self) -> None:
+        """Raise `SettingsFault` for what is insecure, unless this is development."""
+        faults = [] if self.development else list(self.insecure())
+        if faults:
+            hint = "for a try on this machine alone set FEDBUS_DEVELOPMENT=true"
+            raise SettingsFault("; ".join([*faults, hint]))
 
     @classmethod
     def load(cls, environment: Mapping[str, str] = os.environ) -> Self:

@@ -76,6 +76,27 @@ def test_printing_hides_secrets(monkeypatch: pytest.MonkeyPatch) -> None:
     assert json.loads(text)["work_concurrency"] == 2
 
 
+def test_refuses_to_start_without_secrets_but_in_development(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    with pytest.raises(SettingsFault) as fault:
+        OwnSettings.load().demand_secure()
+    for name in ("NATS__SEED_FILE", "REDIS__PASSWORD_FILE", "S3__SECRET_KEY_FILE", "DEVELOPMENT"):
+        assert f"FEDBUS_{name}" in str(fault.value)
+    for name, content in (
+        ("NATS__SEED_FILE", "SU-something"),
+        ("REDIS__PASSWORD_FILE", "a long one"),
+        ("S3__SECRET_KEY_FILE", "minioadmin\n"),
+    ):
+        file = tmp_path / name
+        file.write_text(content)
+        monkeypatch.setenv(f"FEDBUS_{name}", str(file))
+    with pytest.raises(SettingsFault, match=r"S3__SECRET_KEY_FILE.*everybody knows"):
+        OwnSettings.load().demand_secure()
+    monkeypatch.setenv("FEDBUS_DEVELOPMENT", "true")
+    OwnSettings.load().demand_secure()
+
+
 def test_every_variable_is_described() -> None:
     described = dict(variables(OwnSettings))
     assert "FEDBUS_HEALTH__PORT" in described

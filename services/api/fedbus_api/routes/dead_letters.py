@@ -2,14 +2,16 @@
 
 from typing import Annotated
 
-from fastapi import APIRouter, Path, Request
+from fastapi import APIRouter, Path
 from fedbus_schemas.views import CountView, DeadLetterView, LetterOutcomeView, Page
 
+from fedbus_api.access.identity import Caller
 from fedbus_api.lists import DEAD_LETTERS
-from fedbus_api.routes.parameters import AskedList, By, Project, caller, page
+from fedbus_api.routes.parameters import AskedList, Project, page
 from fedbus_api.wiring import Parts
 
 Sequence = Annotated[int, Path(ge=1, description="The letter's number (`sequence`).")]
+
 router = APIRouter(prefix="/v1/dead-letters", tags=["dead letters"])
 
 
@@ -35,19 +37,19 @@ async def show(api: Parts, sequence: Sequence, project: Project = "default") -> 
 
 @router.post("/{sequence}/retry", summary="Deliver a dead letter again")
 async def retry(
-    api: Parts, request: Request, sequence: Sequence, project: Project = "default", by: By = None
+    api: Parts, caller: Caller, sequence: Sequence, project: Project = "default"
 ) -> LetterOutcomeView:
     """Have it delivered again, after its cause was mended. Asked twice, it is delivered once.
 
     Inputs and work items are put back into their queue. For a log entry its effects are performed again,
     an update is counted again.
     """
-    return await api.dead_letters.retry(project, sequence, by or caller(request))
+    return await api.dead_letters.retry(project, sequence, caller.name)
 
 
 @router.delete("/{sequence}", summary="Drop a dead letter")
 async def drop(
-    api: Parts, request: Request, sequence: Sequence, project: Project = "default", by: By = None
+    api: Parts, caller: Caller, sequence: Sequence, project: Project = "default"
 ) -> LetterOutcomeView:
     """Delete it for good. Who dropped what is kept in the notes for 30 days."""
-    return await api.dead_letters.drop(project, sequence, by or caller(request))
+    return await api.dead_letters.drop(project, sequence, caller.name)

@@ -1,10 +1,9 @@
-"""What routes take: project, ids, pages; and who may call them."""
+"""What routes take: project, ids, pages."""
 
-import hmac
 from typing import Annotated, TypeVar
 
 from fastapi import Depends, Header, Path, Query, Request
-from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
+from fastapi.security import HTTPBearer
 from fedbus_schemas.ids import AttemptNumber, ClientId, ProjectId, RoundNumber, SessionId, Sha256
 from fedbus_schemas.refusals import RefusalCode
 from fedbus_schemas.views import Page
@@ -12,7 +11,7 @@ from fedbus_schemas.views import Page
 from fedbus_api.documents import SessionDocument
 from fedbus_api.listing.pages import CURSOR_CHARS_MAX, Asked, Cut
 from fedbus_api.problems import Problem
-from fedbus_api.wiring import Api, Parts
+from fedbus_api.wiring import Api
 
 PAGE_MAX = 500
 PAGE_DEFAULT = 50
@@ -38,26 +37,10 @@ IdempotencyKey = Annotated[
     ),
 ]
 
-By = Annotated[
-    str | None,
-    Query(max_length=128, description="Who does this, for the notes; none = the caller's address."),
-]
 
 T = TypeVar("T")
-
-_bearer = HTTPBearer(auto_error=False, description="The token of the api, when it asks for one.")
-
-
-def authorize(
-    api: Parts, given: Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)]
-) -> None:
-    """Raise `Problem` unless the caller has the token, where one is asked for."""
-    if api.token is None:
-        return
-    if given is None or not hmac.compare_digest(given.credentials.encode(), api.token.encode()):
-        detail = "Authorization: a valid bearer token is needed"
-        headers = {"WWW-Authenticate": "Bearer"}
-        raise Problem(RefusalCode.UNAUTHORIZED, detail, headers=headers)
+bearer = HTTPBearer(auto_error=False, description="A token of the api, or of its OIDC issuer.")
+"""For the OpenAPI document: who calls was found out by the guard, before any route."""
 
 
 async def known_session(api: Api, project: ProjectId, session: SessionId) -> SessionDocument:
@@ -80,8 +63,3 @@ AskedList = Annotated[Asked, Depends(asked)]
 def page(cut: Cut[T]) -> Page[T]:
     """Tell a page whose rows are its items."""
     return Page(items=tuple(cut.rows), next=cut.next, count=cut.count)
-
-
-def caller(request: Request) -> str:
-    """Give the caller's address: who did it, when nobody says."""
-    return request.client.host if request.client is not None else ""

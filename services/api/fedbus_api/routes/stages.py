@@ -2,15 +2,16 @@
 
 from typing import Annotated
 
-from fastapi import APIRouter, Body, Path, Request
+from fastapi import APIRouter, Body, Path
 from fedbus_schemas.refusals import RefusalCode
 from fedbus_schemas.registry import StageName
 from fedbus_schemas.trail_views import RollBackRequest, StageRequest, StageView
 from fedbus_schemas.views import Page
 
+from fedbus_api.access.identity import Caller
 from fedbus_api.lists import STAGES
 from fedbus_api.problems import Problem
-from fedbus_api.routes.parameters import AskedList, By, IdempotencyKey, Project, caller, page
+from fedbus_api.routes.parameters import AskedList, IdempotencyKey, Project, page
 from fedbus_api.wiring import Parts
 
 Stage = Annotated[
@@ -35,13 +36,12 @@ async def show(api: Parts, stage: Stage, project: Project = "default") -> StageV
 @router.put("/{stage}", summary="Promote a model")
 async def promote(
     api: Parts,
-    http: Request,
+    caller: Caller,
     stage: Stage,
     request: Annotated[
         StageRequest, Body(examples=[{"from_stage": "candidate", "reason": "better on site 3"}])
     ],
     project: Project = "default",
-    by: By = None,
 ) -> StageView:
     """Put a model into a stage: one by its SHA-256, or the one that is in another stage."""
     model = request.model
@@ -52,18 +52,16 @@ async def promote(
         model = (await api.stages.stage(project, request.from_stage)).model
     if await api.catalog.ref(project, model) is None:
         raise Problem(RefusalCode.NOT_FOUND, f"model {model} in project {project}")
-    who = by or caller(http)
-    return await api.stages.promote(project, stage, model, reason=request.reason, by=who)
+    return await api.stages.promote(project, stage, model, reason=request.reason, by=caller.name)
 
 
 @router.post("/{stage}/rollback", summary="Roll a stage back")
 async def roll_back(
     api: Parts,
-    http: Request,
+    caller: Caller,
     stage: Stage,
     request: RollBackRequest | None = None,
     project: Project = "default",
-    by: By = None,
     idempotency_key: IdempotencyKey = None,
 ) -> StageView:
     """Put the model back that was in the stage before. Asked twice, it goes back twice.
@@ -71,5 +69,6 @@ async def roll_back(
     With an `Idempotency-Key` it goes back once, however often it is asked.
     """
     reason = (request or RollBackRequest()).reason
-    who = by or caller(http)
-    return await api.stages.roll_back(project, stage, reason=reason, by=who, key=idempotency_key)
+    return await api.stages.roll_back(
+        project, stage, reason=reason, by=caller.name, key=idempotency_key
+    )

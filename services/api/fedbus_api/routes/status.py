@@ -14,7 +14,7 @@ from fedbus_schemas.views import HealthView, ServerState, ServersView, StatusVie
 
 from fedbus_api.documents import SessionDocument
 from fedbus_api.problems import Problem
-from fedbus_api.routes.parameters import Project, authorize
+from fedbus_api.routes.parameters import Project, bearer
 from fedbus_api.wiring import Api, Parts
 
 SERVER_WAIT_S = 2.0
@@ -23,7 +23,7 @@ STUCK_MAX = 100
 router = APIRouter(tags=["status"])
 
 
-@router.get("/v1/status", summary="Show the project at a glance", dependencies=[Depends(authorize)])
+@router.get("/v1/status", summary="Show the project at a glance", dependencies=[Depends(bearer)])
 async def status(api: Parts, project: Project = "default") -> StatusView:
     """Count sessions by phase, clients and models, and say which servers answer."""
     servers = await _servers(api, project)

@@ -1,4 +1,4 @@
-"""How much each client may cause: a budget that fills up at a steady rate, in this process."""
+"""How much each client or caller may cause: a budget that fills up at a steady rate, in this process."""
 
 from collections import OrderedDict
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ class _Budget:
 
 
 class Budgets:
-    """A budget a client. `burst` is the most it holds, `per_second` how fast it fills up."""
+    """A budget for each who is named. `burst` is the most it holds, `per_second` how fast it fills up."""
 
     def __init__(self, clock: Clock, *, burst: float, per_second: float) -> None:
         self._clock = clock
