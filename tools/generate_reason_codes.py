@@ -83,7 +83,7 @@ def groups() -> Iterator[tuple[str, list[RefusalCode]]]:
     heading, codes = "", list[RefusalCode]()
     for line in inspect.getsource(RefusalCode).splitlines():
         comment = re.fullmatch(r"\s+# (.*?)\.", line)
-        value = re.fullmatch(r"\s+[A-Z_]+ = \"(\w+)\"", line)
+        value = re.fullmatch(r"\s+[A-Z_]+ = \"(\w+)\"(  #.*)?", line)
         if comment:
             if codes:
                 yield heading, codes
