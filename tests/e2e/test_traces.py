@@ -2,6 +2,8 @@
 
 import asyncio
 import re
+import subprocess
+import sys
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 
@@ -102,6 +104,7 @@ async def test_a_round_is_one_tree_over_all_processes(traced: LocalStack, traces
             session = await fed.start(LARGE, rounds=2, validate=True)
         await fed.ended(session)
         found = await trees(traces, fed, session, "finish", "select", "dispatch", "client.validate")
+        drawn = await asyncio.to_thread(draw, fed, session)
     assert len(found) == 2
     for tree in found:
         assert_whole(tree)
@@ -119,6 +122,8 @@ async def test_a_round_is_one_tree_over_all_processes(traced: LocalStack, traces
         [root] = tree.roots
         assert (tag(root, "fl.outcome"), tag(root, "fl.counted")) == ("completed", CLIENTS)
     assert_secret_free(traced, found)
+    assert any(tree.content["traceID"] in drawn for tree in found)
+    assert drawn.count(" train ") == CLIENTS, "the terminal shows it without any backend"
     first = next(tree for tree in found if tag(tree.roots[0], "fl.round") == 1)
     assert first.covered() >= COVERED_MIN, (first.covered(), brief(first))
     async with httpx.AsyncClient(base_url=traces.url) as http:
@@ -186,6 +191,15 @@ async def test_what_is_refused_or_late_shows_with_its_code(
         (spoiler.client, "not_finite")
     ]
     assert any(one["event"] == "reopened" for one in told), "one of four was not valid"
+
+
+def draw(fed: Federation, session: str) -> str:
+    """Let the command draw the first round."""
+    token = fed.stack.layout.keys / "api.token"
+    command = [sys.executable, "-m", "fedbus", "round", "trace", session, "1"]
+    where = ["--api", fed.stack.api_url, "--token-file", str(token), "--project", fed.project]
+    done = subprocess.run([*command, *where], capture_output=True, text=True, check=True)
+    return done.stdout
 
 
 def brief(tree: Tree) -> list[Json]:
