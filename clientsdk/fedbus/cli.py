@@ -19,6 +19,7 @@ import typer
 from fedbus._version import __version__
 from fedbus.client import run
 from fedbus.errors import FedbusError
+from fedbus.packages.commands import start
 from fedbus.trainer import TrainFunction, ValidateFunction
 
 GROUP = "fedbus.commands"
@@ -41,7 +42,7 @@ def run_client(
     ] = None,
     policy: Annotated[Path | None, typer.Option(help="The data owner's policy file.")] = None,
 ) -> None:
-    """Run a client with your functions until Ctrl-C or SIGTERM."""
+    """Run a client with your own functions until Ctrl-C or SIGTERM."""
     run(
         train=cast(TrainFunction, find_function(train)),
         validate=cast(ValidateFunction, find_function(validate)) if validate else None,
@@ -51,6 +52,9 @@ def run_client(
         alive_file=alive_file,
         policy=policy,
     )
+
+
+client.command()(start)
 
 
 @client.command()

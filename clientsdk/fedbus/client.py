@@ -76,7 +76,11 @@ def run(
         alive_file=alive_file,
         policy=policy,
     )
-    client = Client(Trainer(train, validate), options)
+    run_until_signal(Client(Trainer(train, validate), options))
+
+
+def run_until_signal(client: "Client") -> None:
+    """Run a client until Ctrl-C or SIGTERM, then return. Raises as `run` does."""
     _show_log()
     with suppress(KeyboardInterrupt):  # where there are no signal handlers
         asyncio.run(_run_until_signal(client))

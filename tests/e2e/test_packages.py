@@ -2,19 +2,24 @@
 
 import asyncio
 import secrets
+import signal
+import sys
+from asyncio.subprocess import PIPE
 from pathlib import Path
 
 import fedbus
 import httpx
+import numpy as np
 import pytest
 from fedbus.packages.archive import create
 from fedbus.packages.host import PackageHost
 from fedbus_core.aggregation.tensorfile import write
 from fedbus_local.stack import LocalStack
 
-from tests.stacks import HTTP_TIMEOUT_S, Json, eventually
+from tests.stacks import HTTP_TIMEOUT_S, Json, eventually, federation
 from tests.trainers import TINY
 
+RIDGE = Path(__file__).parents[2] / "examples" / "packages" / "ridge"
 MANIFEST = """
 entry_points:
   train: {command: python train.py}
@@ -101,5 +106,66 @@ async def test_two_sessions_run_two_packages_and_neither_is_swapped(
             assert view["package"] == package
             assert view["metrics"]["step"] == step
             assert view["validation"]["metrics"]["mean"] == pytest.approx(step)
-        assert {path.name for path in (tmp_path / "one" / "packages").iterdir()} == {ones, twos}
+        kept = (tmp_path / "one" / "packages").iterdir()
+        assert {path.name for path in kept if path.is_dir()} == {ones, twos}
         client.stop()
+
+
+def running_from(folder: Path) -> list[str]:
+    """Give the command lines of the processes whose words name this folder."""
+    found = (path / "cmdline" for path in Path("/proc").iterdir() if path.name.isdigit())
+    lines = []
+    for path in found:
+        try:
+            lines.append(path.read_bytes().replace(b"\0", b" ").decode())
+        except OSError:  # it has ended meanwhile
+            continue
+    return [line for line in lines if str(folder) in line]
+
+
+async def test_clients_started_by_the_command_run_the_example(
+    stack: LocalStack, tmp_path: Path
+) -> None:
+    made = create(RIDGE, tmp_path / "ridge.tgz")
+    async with federation(stack, clients=0) as fed:
+        remote, local = await asyncio.to_thread(
+            stack.make_credentials, ["north", "south"], fed.project
+        )
+        processes = []
+        for one, more in ((remote, ()), (local, ("--local-package", str(RIDGE)))):
+            file = stack.write_credentials(one, tmp_path / f"{one.name}.json")
+            command = [
+                sys.executable,
+                "-m",
+                "fedbus",
+                "client",
+                "start",
+                "--credentials",
+                str(file),
+            ]
+            command += ["--state-dir", str(tmp_path / one.name), *more]
+            processes.append(
+                await asyncio.create_subprocess_exec(*command, stdout=PIPE, stderr=PIPE)
+            )
+        await fed.online(2)
+        uploaded = await fed.ask("POST", "/v1/packages", content=made.path.read_bytes())
+        assert uploaded["digest"] == made.digest
+        await fed.ask("PUT", "/v1/packages/active", json={"package": made.digest})
+        model = {"0": np.zeros(8, np.float32), "1": np.zeros(1, np.float32)}
+        session = await fed.start(model, rounds=2, minimum=2, train={"steps": 5})
+        await fed.ended(session)
+        first, second = [one["metrics"]["mse"] for one in await fed.rounds(session)]
+        assert second < first
+        await fed.assert_sound(session)
+        page = await fed.ask("GET", "/v1/attributes", params={"key": "examples"})
+        assert [one["value"] for one in page["items"]] == [200, 200]
+        assert len(running_from(tmp_path)) >= 3  # the clients, and the package of one of them
+        for process in processes:
+            process.send_signal(signal.SIGTERM)
+        for process in processes:
+            assert await process.wait() == 0, (await process.communicate())[1]
+        await eventually(lambda: _nothing_from(tmp_path), "what the packages ran has ended")
+
+
+async def _nothing_from(folder: Path) -> bool:
+    return not running_from(folder)

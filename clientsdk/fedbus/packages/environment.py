@@ -4,16 +4,13 @@ One process builds while others wait for its lock. An environment counts only wh
 killed build left is removed and built anew; one that is complete is used without any network.
 """
 
-import fcntl
 import hashlib
 import json
 import os
 import platform
 import shutil
 import sys
-import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,11 +19,11 @@ from fedbus.errors import BadPackage
 from fedbus.packages import containment
 from fedbus.packages.archive import digest_of_folder
 from fedbus.packages.limits import RunLimits
+from fedbus.packages.locking import locked
 from fedbus.packages.manifest import Manifest, PythonEnv, read_python_env
 
 MARK = "fedbus-complete.json"
 DIGEST_CHARS = 24
-LOCK_LOOK_S = 0.2
 
 _HIDDEN = ("FEDBUS_", "PYTHON", "VIRTUAL_ENV", "__PYVENV")
 """Variables that a package does not get: ours, and those that would lead its Python astray."""
@@ -70,7 +67,7 @@ def ensure(
     if (place / MARK).is_file():
         return found
     environments.mkdir(mode=_files.FOLDER_MODE, parents=True, exist_ok=True)
-    with _locked(environments / f"{digest}.lock", cancelled):
+    with locked(environments / f"{digest}.lock", cancelled):
         if not (place / MARK).is_file():
             shutil.rmtree(place, ignore_errors=True)
             try:
@@ -136,20 +133,3 @@ def _build(
             (folder / f".fedbus-requirements-{place.name}-{number}.txt").unlink(missing_ok=True)
         shutil.rmtree(work, ignore_errors=True)
     _files.write(place / MARK, json.dumps({"dependencies": wanted.dependencies}).encode())
-
-
-@contextmanager
-def _locked(path: Path, cancelled: Callable[[], bool]) -> Iterator[None]:
-    """Hold a file's lock. Raises `BadPackage` when the task is withdrawn while another holds it."""
-    with path.open("w") as file:
-        while True:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except BlockingIOError:
-                if cancelled():
-                    raise BadPackage(
-                        "the task was withdrawn before its environment was there"
-                    ) from None
-                time.sleep(LOCK_LOOK_S)  # flock has no wait that a withdrawal could end
-        yield

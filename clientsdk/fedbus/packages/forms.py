@@ -17,6 +17,8 @@ MEMBER, METADATA = "training_model.bin", "metadata.json"
 """Where Scaleout's model container keeps the model itself, and what it says of it."""
 CONTAINER_VERSION = 2
 COPY_BYTES = 1024 * 1024
+MODEL_BYTES_MAX = 8 * 1024**3
+"""The largest model that is taken out of a container where nothing is known of it."""
 SLACK_BYTES = 16 * 1024 * 1024
 """What a model in a container may have beyond eight bytes a number."""
 
@@ -57,7 +59,9 @@ def _bare(made: Path, like: Mapping[str, Array]) -> Path:
     """Take the model out of Scaleout's container, if it came in one. Nothing else of it is read."""
     if not zipfile.is_zipfile(made):
         return made
-    bytes_max = SLACK_BYTES + 8 * sum(one.size for one in like.values())
+    bytes_max = (
+        SLACK_BYTES + 8 * sum(one.size for one in like.values()) if like else MODEL_BYTES_MAX
+    )
     try:
         with zipfile.ZipFile(made) as container:
             if MEMBER not in container.namelist():

@@ -9,11 +9,11 @@ from collections import OrderedDict
 from collections.abc import Callable
 from pathlib import Path
 
-from fedbus import _files
 from fedbus.errors import BadPackage
 from fedbus.packages.archive import fingerprint
 from fedbus.packages.extraction import unpack
 from fedbus.packages.limits import ArchiveLimits, RunLimits
+from fedbus.packages.locking import locked
 from fedbus.packages.runners import Owner, Package, Places
 from fedbus.recorder import Recorder
 from fedbus.trainer import Trainer
@@ -82,7 +82,7 @@ class PackageHost:
         package = self._loaded.get(digest)
         if package is None:
             if archive is not None and not self.has(digest):
-                self._unpack(digest, archive)
+                self._unpack(digest, archive, cancelled)
             package = self._load(self._place(digest), cancelled)
             self._loaded[digest] = package
             if len(self._loaded) > LOADED_MAX:
@@ -96,15 +96,19 @@ class PackageHost:
         package.start(cancelled)
         return package
 
-    def _unpack(self, digest: str, archive: bytes | bytearray) -> None:
+    def _unpack(
+        self, digest: str, archive: bytes | bytearray, cancelled: Callable[[], bool]
+    ) -> None:
         if hashlib.sha256(archive).hexdigest() != digest:
             raise BadPackage(f"the archive is not the package {digest}")
         place = self._place(digest)
-        place.parent.mkdir(mode=_files.FOLDER_MODE, parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(dir=place.parent, prefix="archive-") as file:
-            file.write(archive)
-            file.flush()
-            names = unpack(Path(file.name), place, self._archive_limits)
+        with locked(place.with_name(f"{digest}.lock"), cancelled):
+            if place.is_dir():
+                return  # another client of this machine was faster
+            with tempfile.NamedTemporaryFile(dir=place.parent, prefix="archive-") as file:
+                file.write(archive)
+                file.flush()
+                names = unpack(Path(file.name), place, self._archive_limits)
         log.info("package %s…: unpacked %d files", digest[:12], len(names))
 
     def _place(self, digest: str) -> Path:

@@ -11,8 +11,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-import yaml
-
 from fedbus.errors import BadPackage
 from fedbus.helpers import DEFAULT
 from fedbus.packages.extraction import MANIFESTS
@@ -23,6 +21,7 @@ FILES = ("build", "startup")
 FILE_BYTES_MAX = 64 * 1024
 COMMAND_CHARS_MAX = 1024
 DEPENDENCIES_MAX = 500
+INSTALL = "compute packages need a package more; say: pip install 'fedbus[package]'"
 OURS, EDGE, FEDN = MANIFESTS
 NEEDED = {OURS: "numpy", EDGE: "scaleoututil"}
 """What code that is loaded gets installed though it does not say so: what its models are made with."""
@@ -112,6 +111,10 @@ def _read(path: Path) -> object:
         data = file.read(FILE_BYTES_MAX + 1)
     if len(data) > FILE_BYTES_MAX:
         raise BadPackage(f"{path.name} has over {FILE_BYTES_MAX} bytes")
+    try:
+        import yaml  # with the extra only
+    except ModuleNotFoundError as error:
+        raise BadPackage(INSTALL) from error
     try:
         return yaml.safe_load(data)
     except (yaml.YAMLError, RecursionError, ValueError) as error:

@@ -88,6 +88,11 @@ class Package:
             return self._service is not None and entry in self._service.functions
         return entry in self.manifest.commands or entry in self.manifest.files
 
+    @property
+    def functions(self) -> tuple[str, ...]:
+        """Name what `startup(client)` registered."""
+        return () if self._service is None else tuple(sorted(self._service.functions))
+
     def start(self, cancelled: Callable[[], bool] = lambda: False) -> None:
         """Run `startup`: a command once, code in its process that stays. Raises as `run` does."""
         if self.manifest.stays:
