@@ -1,9 +1,13 @@
 """What the log does not say: live counts from Redis, and what clients reported, from the streams."""
 
 import asyncio
+from collections.abc import Collection
+from contextlib import aclosing
 from datetime import datetime
+from typing import TypeAlias
 
 from fedbus_runtime.errors import RecordsAway
+from fedbus_runtime.paging import in_pages
 from fedbus_runtime.ports import RoundKey, RoundRecords, StoredMessage, Streams
 from fedbus_schemas import subjects
 from fedbus_schemas.codec import Unreadable, read
@@ -23,6 +27,9 @@ TIMELINE_CLIENTS_MAX = 500
 """Clients that a timeline shows, those whose update came first."""
 UPDATES_AT_ONCE = 100
 """Updates read at once; one with an inline blob has up to 90 KB."""
+
+Arrival: TypeAlias = tuple[ClientId, datetime, Timings]
+"""A client, when its update was stored, and how long it took for what."""
 
 _log = get_logger()
 
@@ -78,20 +85,25 @@ class Live:
         self, session: SessionDocument, number: int, attempt: Attempt
     ) -> TimelineView:
         """Lay out the time of an attempt."""
-        counted = set(attempt.counted)
-        subject = subjects.updates_of(session.project, session.session, number, attempt.attempt)
-        arrivals: list[tuple[ClientId, datetime, Timings]] = []
-        after, page = 0, UPDATES_AT_ONCE
-        while page == UPDATES_AT_ONCE and len(arrivals) < TIMELINE_CLIENTS_MAX:
-            found = await self._streams.read(UPDATES, subject, after=after, limit=UPDATES_AT_ONCE)
-            page, after = len(found), found[-1].sequence if found else after
-            for message in found:
-                client = subjects.token(message.subject, 5)
-                if client in counted or not counted:
-                    arrivals.append((client, message.time, _timings(message)))
-        arrivals = arrivals[:TIMELINE_CLIENTS_MAX]
-        left_out = max(0, len(counted) - len(arrivals))
+        arrivals, left_out = await self.arrivals(session, number, attempt, attempt.counted)
         return timeline_view(session.session, number, attempt, arrivals, left_out)
+
+    async def arrivals(
+        self, session: SessionDocument, number: int, attempt: Attempt, of: Collection[ClientId]
+    ) -> tuple[list[Arrival], int]:
+        """Give when the updates of these clients (none = all) were stored, and how many more there are."""
+        wanted = frozenset(of)
+        subject = subjects.updates_of(session.project, session.session, number, attempt.attempt)
+        found: list[Arrival] = []
+        pages = in_pages(self._streams, UPDATES, subject, at_once=UPDATES_AT_ONCE)
+        async with aclosing(pages) as stored:
+            async for message in stored:
+                client = subjects.token(message.subject, 5)
+                if client in wanted or not wanted:
+                    found.append((client, message.time, _timings(message)))
+                if len(found) == TIMELINE_CLIENTS_MAX:
+                    break
+        return found, max(0, len(wanted) - len(found))
 
 
 def validated(means: Means, document: SessionDocument) -> ValidationView:

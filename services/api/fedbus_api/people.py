@@ -71,6 +71,10 @@ class People:
         seen = await self._seen(project)
         return [self._row(record, seen) for record in records]
 
+    async def registered(self, project: ProjectId) -> list[ClientRecord]:
+        """Give the clients as they are registered, by pseudonym."""
+        return await self._registry.everyone(project)
+
     async def client(self, project: ProjectId, client: ClientId) -> ClientView | None:
         """Find a client by its pseudonym."""
         records = await self._registry.by_clients(project, [client])

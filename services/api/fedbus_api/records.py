@@ -1,6 +1,7 @@
 """Reads what clients logged: one tail a kind, each with so much of the newest as fits its bound."""
 
 from collections.abc import Callable, Iterator
+from datetime import datetime
 from typing import Generic, TypeVar
 
 from fedbus_runtime.attributes import AttributeTable, Choice
@@ -8,7 +9,7 @@ from fedbus_runtime.ports import Clock, StoredMessage, Streams
 from fedbus_runtime.registry import ClientRegistry
 from fedbus_schemas import subjects
 from fedbus_schemas.codec import Unreadable, read
-from fedbus_schemas.ids import ProjectId
+from fedbus_schemas.ids import ClientId, ProjectId, Scalar
 from fedbus_schemas.record_views import (
     AttributeChangeView,
     AttributeView,
@@ -122,6 +123,25 @@ class Records:
             if attribute.value is not None
         ]
 
+    async def attributes_at(
+        self, project: ProjectId, moment: datetime
+    ) -> dict[ClientId, dict[str, Scalar]]:
+        """Give every client's attributes as they stood at a moment, as far back as changes are kept.
+
+        An attribute without a kept change is told as it is now.
+        """
+        found: dict[ClientId, dict[str, Scalar]] = {}
+        changed: set[tuple[ClientId, str]] = set()
+        for change in await self.changes.rows(project):
+            changed.add((change.client, change.key))
+            if change.stored <= moment:
+                _put(found.setdefault(change.client, {}), change.key, change.value)
+        for client, record in (await self._table.everyone(project)).items():
+            for key, attribute in record.attributes.items():
+                if (client, key) not in changed:
+                    _put(found.setdefault(client, {}), key, attribute.value)
+        return found
+
     async def choose(self, project: ProjectId, query: ClientQuery) -> Choice:
         """Say which clients a query means."""
         return await self._table.choose(project, query, await self._registry.everyone(project))
@@ -129,6 +149,13 @@ class Records:
     async def backlogs(self, project: ProjectId) -> list[BacklogView]:
         """Give what waits at each client, as it said last."""
         return await self._backlogs.rows(project)
+
+
+def _put(attributes: dict[str, Scalar], key: str, value: Scalar | None) -> None:
+    if value is None:
+        attributes.pop(key, None)
+    else:
+        attributes[key] = value
 
 
 def _named(message: StoredMessage, record: AnyRecord, place: str) -> dict[str, object]:

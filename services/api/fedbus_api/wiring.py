@@ -24,6 +24,7 @@ from fedbus_api.catalog import Catalog
 from fedbus_api.commands import Commands
 from fedbus_api.dead_letters import DeadLetters
 from fedbus_api.evidence import Evidence
+from fedbus_api.explaining import Explaining
 from fedbus_api.inspecting import Inspector
 from fedbus_api.lists import RoundRows
 from fedbus_api.live import Live
@@ -46,6 +47,7 @@ class Api:
     trust: TrustView
     reader: Reader
     live: Live
+    explaining: Explaining
     evidence: Evidence
     validations: Validations
     rounds: RoundRows
@@ -89,13 +91,18 @@ def wire(
     )
     dead_letters = DeadLetters(ports.streams, ports.clock, wait_s)
     registry = ClientRegistry(ports.streams)
+    live = Live(ports.streams, ports.records, dead_letters, validations)
+    lease = settings.online_lease
+    people = People(ports.streams, ports.presence, registry, reader, ports.clock, lease)
+    records = Records(ports.streams, ports.clock, registry, kept)
     return Api(
         ports=ports,
         settings=settings,
         access=access,
         trust=trust or TrustView(),
         reader=reader,
-        live=Live(ports.streams, ports.records, dead_letters, validations),
+        live=live,
+        explaining=Explaining(ports.streams, live, people, records),
         evidence=Evidence(ports.streams, reader),
         validations=validations,
         rounds=RoundRows(),
@@ -112,15 +119,8 @@ def wire(
         inspector=Inspector(ports.blobs, settings.inspected_bytes_max),
         stages=Stages(ports.streams, ports.clock),
         packages=Packages(ports.streams, ports.blobs, ports.clock, settings.package_bytes_max),
-        people=People(
-            ports.streams,
-            ports.presence,
-            registry,
-            reader,
-            ports.clock,
-            settings.online_lease,
-        ),
-        records=Records(ports.streams, ports.clock, registry, kept),
+        people=people,
+        records=records,
         dead_letters=dead_letters,
         missing=missing,
     )

@@ -3,16 +3,22 @@
 from typing import Annotated
 
 from fastapi import APIRouter, Query
+from fedbus_schemas.explain_views import ExplanationView, Standing
 from fedbus_schemas.ids import AttemptNumber, ProjectId, SessionId
 from fedbus_schemas.refusals import RefusalCode
+from fedbus_schemas.selection import IDS_MAX
 from fedbus_schemas.views import CountView, Page, RoundAttempts, RoundView, TimelineView
 
-from fedbus_api.documents import RoundDocument, SessionDocument
+from fedbus_api.documents import Attempt, RoundDocument, SessionDocument
 from fedbus_api.lists import ROUNDS
 from fedbus_api.problems import Problem
 from fedbus_api.reading import ROUNDS_MAX
 from fedbus_api.routes.parameters import AskedList, Project, Round, Session, known_session, page
 from fedbus_api.wiring import Api, Parts
+
+WhichAttempt = Annotated[
+    AttemptNumber | None, Query(description="The attempt; none = the last one.")
+]
 
 router = APIRouter(tags=["rounds"])
 OF_SESSION = "/v1/sessions/{session}/rounds"
@@ -62,17 +68,51 @@ async def timeline(
     session: Session,
     number: Round,
     project: Project = "default",
-    attempt: Annotated[
-        AttemptNumber | None, Query(description="The attempt; none = the last one.")
-    ] = None,
+    attempt: WhichAttempt = None,
 ) -> TimelineView:
     """Lay out a round's spans in seconds after its opening: clients, closing, folding, completion."""
     document = await known_session(api, project, session)
+    one = await _attempt(api, document, number, attempt)
+    return await api.live.timeline(document, number, one)
+
+
+@router.get(OF_SESSION + "/{number}/explain", summary="Explain a round")
+async def explain(
+    api: Parts,
+    session: Session,
+    number: Round,
+    project: Project = "default",
+    attempt: WhichAttempt = None,
+    client: Annotated[
+        list[str] | None,
+        Query(
+            max_length=IDS_MAX, description="Only of this client, by pseudonym or name; repeatable."
+        ),
+    ] = None,
+    standing: Annotated[
+        list[Standing] | None, Query(max_length=32, description="Only of such clients; repeatable.")
+    ] = None,
+) -> ExplanationView:
+    """Say of each client why it was asked or not, and why its update counted or not; and what took how long.
+
+    Who was not asked is derived: the draw is a function of the session's seed, so a client that it would
+    have drawn was not online. Attributes are taken as they stood when the round opened.
+    """
+    document = await known_session(api, project, session)
+    one = await _attempt(api, document, number, attempt)
+    return await api.explaining.explain(
+        document, number, one, clients=client or (), standings=standing or ()
+    )
+
+
+async def _attempt(
+    api: Api, document: SessionDocument, number: int, attempt: int | None
+) -> Attempt:
     found = await _known_round(api, document, number)
     wanted = attempt or found.last.attempt
     for one in found.attempts:
         if one.attempt == wanted:
-            return await api.live.timeline(document, number, one)
+            return one
     raise Problem(RefusalCode.ROUND_UNKNOWN, f"attempt {wanted} of round {number} is not kept")
 
 

@@ -16,7 +16,7 @@ def choose(
     Each client gets the rank SHA-256(seed, round, attempt, client); the lowest ranks are in. A client
     that comes or goes changes nobody else's rank.
     """
-    ranked = sorted(online, key=lambda one: _rank(seed, round_number, attempt, one.client))
+    ranked = sorted(online, key=lambda one: rank(seed, round_number, attempt, one.client))
     return tuple(sorted(ranked[:invited], key=lambda one: one.client))
 
 
@@ -33,5 +33,6 @@ def client_seed(seed: int, round_number: int, client: ClientId) -> int:
     return int.from_bytes(digest[:7], "big")
 
 
-def _rank(seed: int, round_number: int, attempt: int, client: ClientId) -> bytes:
+def rank(seed: int, round_number: int, attempt: int, client: ClientId) -> bytes:
+    """Give a client's place in the draw for an attempt: the lowest are asked."""
     return hashlib.sha256(f"cohort/{seed}/{round_number}/{attempt}/{client}".encode()).digest()
