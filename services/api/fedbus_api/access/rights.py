@@ -126,6 +126,7 @@ NEEDS: Mapping[str, Need] = {
     "GET /v1/sessions/{session}/rounds": _READ,
     "GET /v1/sessions/{session}/rounds/count": _READ,
     "GET /v1/sessions/{session}/rounds/{number}": _READ,
+    "GET /v1/sessions/{session}/rounds/{number}/explain": _READ,
     "GET /v1/sessions/{session}/rounds/{number}/timeline": _READ,
     "GET /v1/sessions/{session}/runs": _READ,
     "POST /v1/sessions/{session}/stop": _OPERATE,
