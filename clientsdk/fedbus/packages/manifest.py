@@ -7,6 +7,7 @@ file with a function of that name: `startup: startup.py`, whose `startup(client)
 `numpyhelper`. A key that `fedbus.yaml` does not have is refused, in the others it is passed over.
 """
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,6 +28,7 @@ NEEDED = {OURS: "numpy", EDGE: "scaleoututil"}
 """What code that is loaded gets installed though it does not say so: what its models are made with."""
 FOREIGN_HELPER = "numpyhelper"
 
+_NAME = re.compile(r"[\w.-]*")
 _KEYS = frozenset({"python_env", "entry_points", "helper"})
 
 
@@ -97,12 +99,14 @@ def read_python_env(folder: Path, manifest: Manifest) -> PythonEnv | None:
             f"{manifest.file}: python_env names {manifest.python_env}, which is not there"
         )
     content = _mapping(_read(path), manifest.python_env)
-    implied = (NEEDED[manifest.file],) if manifest.stays else ()
+    named = _texts(content, "dependencies", manifest.python_env)
+    needed = NEEDED[manifest.file] if manifest.stays else ""
+    is_named = any(needed in map(str.lower, _NAME.findall(one)[:1]) for one in named)
     return PythonEnv(
         name=str(content.get("name", "")),
         python=str(content.get("python", "")),
         build_dependencies=_texts(content, "build_dependencies", manifest.python_env),
-        dependencies=(*_texts(content, "dependencies", manifest.python_env), *implied),
+        dependencies=named if is_named or not needed else (*named, needed),
     )
 
 
