@@ -9,6 +9,7 @@ from pathlib import Path
 
 import fedbus
 import numpy as np
+import uvloop
 
 
 def trainer(place: int) -> fedbus.Trainer:
@@ -34,4 +35,4 @@ async def main(first: int, files: list[str]) -> None:
 
 
 if __name__ == "__main__":
-    asyncio.run(main(int(sys.argv[1]), sys.argv[2:]))
+    uvloop.run(main(int(sys.argv[1]), sys.argv[2:]))
