@@ -74,7 +74,11 @@ class PartialRecord(Message):
 
 
 class FinishResult(Message):
-    """What a finish item found. `model` and `included` are unset when too few updates were valid for any."""
+    """What a finish item found. `model` and `included` are unset when too few updates were valid for any.
+
+    `inline` is the model's file (base64) when it rides along in the clients' mail: it lies in the object
+    store all the same, but whoever writes the mail need not fetch it.
+    """
 
     kind: Literal["finished"] = "finished"
     round: RoundNumber
@@ -90,3 +94,4 @@ class FinishResult(Message):
     workers: tuple[InstanceName, ...] = ()
     timings: FinishTimings = FinishTimings()
     state: BlobRef | None = None
+    inline: Annotated[str, Field(max_length=90_000)] | None = None

@@ -11,10 +11,12 @@ from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
 from typing import Any, Generic, TypeVar
+from weakref import WeakValueDictionary
 
 import structlog
 from fedbus_runtime import tracing
 from fedbus_runtime.errors import Away
+from fedbus_runtime.joined import Joined
 from fedbus_runtime.ports import Clock, Presence, Request, RoundKey, Streams
 from fedbus_runtime.registry import ClientRegistry
 from fedbus_runtime.signing_keys import verify
@@ -31,7 +33,7 @@ from fedbus_schemas.asks import (
     Welcome,
 )
 from fedbus_schemas.codec import Unreadable, read
-from fedbus_schemas.ids import DeviceKey, ProjectId
+from fedbus_schemas.ids import ClientId, DeviceKey, ProjectId
 from fedbus_schemas.refusals import RefusalCode
 from fedbus_schemas.registry import ClientRecord
 from fedbus_schemas.traces import trace_id
@@ -102,6 +104,8 @@ class Asks:
         self._clock = clock
         self._notes = notes
         self._arrivals = arrivals
+        self._heard: dict[ProjectId, dict[ClientId, None]] = {}
+        self._turns: WeakValueDictionary[ProjectId, Joined[None]] = WeakValueDictionary()
         ingest, granting, syncing, places, self._records = handlers
         granted = places.for_grants(granting.grant, granting.refuses)
         pieced = places.for_grants(granting.pieces, granting.refuses)
@@ -165,18 +169,30 @@ class Asks:
             record = await self._registry.enter(project, record)
         if record.key != hello.key:
             return Answer.refused(RefusalCode.KEY_CHANGED, "not the key of the first hello")
-        await self._presence.seen(project, [record.client], self._clock.now())
+        await self._seen(project, record.client)
         self._arrivals.fire(project)
         return Answer(welcome=Welcome(client=record.client, beat_s=BEAT_S))
 
     async def _on_beat(self, project: ProjectId, sender: ClientRecord, beat: Beat) -> Answer:
         if beat.leaving:
+            self._heard.get(project, {}).pop(sender.client, None)
             heard = self._clock.now() - ABSENT_FOR
             await self._presence.gone(project, [sender.client], heard)
         else:
-            await self._presence.seen(project, [sender.client], self._clock.now())
+            await self._seen(project, sender.client)
         await self._records.beat(project, sender, beat)
         return Answer(noted=Noted())
+
+    async def _seen(self, project: ProjectId, client: ClientId) -> None:
+        """Note that a client is there; those who are heard together are noted in one call."""
+        self._heard.setdefault(project, {})[client] = None
+        turn = self._turns.setdefault(project, Joined())
+        await turn.call(lambda: self._note_seen(project))
+
+    async def _note_seen(self, project: ProjectId) -> None:
+        heard = self._heard.pop(project, {})
+        if heard:
+            await self._presence.seen(project, list(heard), self._clock.now())
 
     async def _on_report(
         self, project: ProjectId, sender: ClientRecord, report: ValidationReport

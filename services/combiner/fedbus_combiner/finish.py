@@ -5,6 +5,7 @@ the settings: whichever combiner finishes, and however often, the bits are the s
 """
 
 import asyncio
+import base64
 import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -203,6 +204,7 @@ class Finishing:
                 total_s=self._clock.monotonic() - started,
             ),
             state=state,
+            inline=_riding(made, item),
         )
 
     async def _make(self, round_: _Round, total: RoundSum) -> Made:
@@ -245,6 +247,13 @@ def _wanted(state: Session | None, item: FinishItem) -> bool:
         state.round.is_attempt(item.opened.round, item.opened.attempt)
         and state.round.step == item.closing.step
     )
+
+
+def _riding(made: Made | None, item: FinishItem) -> str | None:
+    """Give the model as it rides in mail, if it is small enough."""
+    if made is None or made.ref.size > item.settings.inline_bytes_max:
+        return None
+    return base64.b64encode(made.model).decode()
 
 
 def _included_set(item: FinishItem, counted: list[Candidate]) -> IncludedSet:

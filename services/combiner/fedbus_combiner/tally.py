@@ -97,10 +97,16 @@ class Tallies:
         if (live.round, live.attempt) > (key.round, key.attempt):
             return live, Tally(0)  # it is over, and what was counted of it is forgotten
         tally = await self._records.count(key, updates, live.batch_size)
-        is_first = tally.stored <= len(updates)
-        if tally.stored < live.target and (is_first or self._records.epoch() != epoch):
-            return None, None
+        if tally.stored < live.target:
+            is_first = tally.stored <= len(updates)
+            if self._records.epoch() != epoch or (is_first and await self._more(key, tally)):
+                return None, None
         return live, tally
+
+    async def _more(self, key: RoundKey, tally: Tally) -> bool:
+        """Whether more is stored than was counted: then something may have been forgotten."""
+        subject = subjects.updates_of(key.project, key.session, key.round, key.attempt)
+        return len(await self._streams.subjects(UPDATES, subject)) > tally.stored
 
     async def _rebuild(
         self, project: ProjectId, session: SessionId

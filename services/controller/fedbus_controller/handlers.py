@@ -34,6 +34,7 @@ from fedbus_schemas.work import FinishResult
 
 from fedbus_controller.candidates import Candidates
 from fedbus_controller.open_sessions import OpenSessions
+from fedbus_controller.small_models import SmallModels
 
 ATTEMPTS_MAX = 5
 """Decisions of one input that may lose the race before it is given back to the queue."""
@@ -51,12 +52,14 @@ class Handlers:
         streams: Streams,
         candidates: Candidates,
         open_sessions: OpenSessions,
+        small: SmallModels,
         clock: Clock,
     ) -> None:
         self._fold = log
         self._streams = streams
         self._candidates = candidates
         self._open_sessions = open_sessions
+        self._small = small
         self._clock = clock
 
     async def on_input(self, message: StoredMessage) -> None:
@@ -66,6 +69,8 @@ class Handlers:
             given = read_input(message.data)
         except Unreadable as error:
             raise Reject(RefusalCode.UNREADABLE, str(error)) from error
+        if isinstance(given, FinishResult) and given.model and given.inline:
+            self._small.offer(project, given.model, given.inline)
         await self._settle(project, session, given, original_id(message), message.time)
 
     async def on_notice(self, request: Request) -> bytes | None:

@@ -1,23 +1,21 @@
 """Sends every client its mail: signed, one message a client and session, the newest in place of the last."""
 
 import asyncio
-import base64
-from collections import OrderedDict
 from collections.abc import Mapping
 
 from fedbus_core.rounds.mail import addressees, models, receipts, tasks
 from fedbus_core.rounds.state import Session
-from fedbus_runtime.ports import Blobs, Streams
+from fedbus_runtime.ports import Streams
 from fedbus_runtime.registry import ClientRegistry
 from fedbus_runtime.signing_keys import Signer
 from fedbus_runtime.together import together
-from fedbus_schemas import keys, signing, subjects
-from fedbus_schemas.ids import DeviceKey, ProjectId, Sha256
-from fedbus_schemas.models import ModelRef
+from fedbus_schemas import signing, subjects
+from fedbus_schemas.ids import DeviceKey, Sha256
 from fedbus_schemas.tasks import Mail, SignedMail
 
-INLINE_MODELS_MAX = 64
-PUBLISHES_MAX = 128
+from fedbus_controller.small_models import SmallModels
+
+PUBLISHES_MAX = 32
 """Mails on their way to the server at once."""
 
 
@@ -25,30 +23,39 @@ class Mailing:
     """Makes, signs and publishes mail."""
 
     def __init__(
-        self, streams: Streams, blobs: Blobs, registry: ClientRegistry, signer: Signer
+        self, streams: Streams, small: SmallModels, registry: ClientRegistry, signer: Signer
     ) -> None:
         self._streams = streams
-        self._blobs = blobs
+        self._small = small
         self._registry = registry
         self._signer = signer
-        self._inline: OrderedDict[tuple[ProjectId, Sha256], str] = OrderedDict()
 
     async def send(self, state: Session) -> None:
-        """Give every client that the state concerns the mail made from it. Raises `Away`."""
+        """Give every client that the state concerns the mail made from it. Raises `Away`.
+
+        The first mails are on their way while the last are being signed. It stops when the state has
+        moved on meanwhile: then there is newer mail to be sent.
+        """
+        number = state.mail_number
         inline = await self._small_models(state)
         clients = await self._registry.by_clients(state.project, addressees(state))
         slots = asyncio.Semaphore(PUBLISHES_MAX)
         async with together() as group:
             for client, record in clients.items():
+                await slots.acquire()
+                if state.mail_number != number:
+                    break
                 signed = self._sign(state, record.device, client, inline)
                 group.create_task(self._publish(slots, state, record.device, signed))
 
     async def _publish(
         self, slots: asyncio.Semaphore, state: Session, device: DeviceKey, signed: SignedMail
     ) -> None:
-        async with slots:
-            subject = subjects.mail(state.project, device, state.session)
+        subject = subjects.mail(state.project, device, state.session)
+        try:
             await self._streams.append(subject, signed.to_bytes())
+        finally:
+            slots.release()
 
     def _sign(
         self, state: Session, device: DeviceKey, client: str, inline: Mapping[Sha256, str]
@@ -74,14 +81,5 @@ class Mailing:
         found: dict[Sha256, str] = {}
         for model in models(state):
             if model.size <= state.settings.inline_bytes_max:
-                found[model.digest] = await self._read(state.project, model)
+                found[model.digest] = await self._small.read(state.project, model)
         return found
-
-    async def _read(self, project: ProjectId, model: ModelRef) -> str:
-        key = (project, model.digest)
-        if key not in self._inline:
-            data = await self._blobs.get(keys.model(project, model.digest), model.size)
-            self._inline[key] = base64.b64encode(data).decode()
-            if len(self._inline) > INLINE_MODELS_MAX:
-                self._inline.popitem(last=False)
-        return self._inline[key]

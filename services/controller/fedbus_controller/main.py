@@ -24,6 +24,7 @@ from fedbus_controller.perform import Performer
 from fedbus_controller.redo import Inputs
 from fedbus_controller.round_spans import RoundSpans
 from fedbus_controller.settings import ControllerSettings
+from fedbus_controller.small_models import SmallModels
 
 ROUNDS_SHOWN_AT_ONCE_MAX = 2
 """Ended rounds on their way to the collector of traces at once."""
@@ -48,8 +49,9 @@ async def body(service: Service[ControllerSettings]) -> None:
     registry = ClientRegistry(ports.streams)
     candidates = Candidates(ports.presence, registry, AttributeTable(ports.streams))
     open_sessions = OpenSessions(ports.streams, ports.wire, log)
-    handlers = Handlers(log, ports.streams, candidates, open_sessions, ports.clock)
-    mailing = Mailing(ports.streams, ports.blobs, registry, signer)
+    small = SmallModels(ports.blobs)
+    handlers = Handlers(log, ports.streams, candidates, open_sessions, small, ports.clock)
+    mailing = Mailing(ports.streams, small, registry, signer)
     performer = Performer(log, ports.streams, ports.records, mailing, signer, ports.blobs)
     inputs = Inputs(ports.streams, handlers, performer)
     await open_sessions.read()

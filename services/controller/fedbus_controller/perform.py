@@ -17,6 +17,7 @@ from fedbus_core.rounds.effects import (
     deadline,
     effects,
     everything,
+    in_order,
     makes_partials,
 )
 from fedbus_core.rounds.log import read_entry
@@ -26,6 +27,7 @@ from fedbus_runtime.errors import AlreadyStored, RecordsAway, Reject, StoreAway
 from fedbus_runtime.folded_log import FoldedLog
 from fedbus_runtime.ports import Blobs, RoundKey, RoundRecords, StoredMessage, Streams
 from fedbus_runtime.signing_keys import Signer
+from fedbus_runtime.together import together
 from fedbus_schemas import keys, signing, subjects
 from fedbus_schemas.codec import digest
 from fedbus_schemas.envelope import Head, SignedHead
@@ -98,11 +100,10 @@ class Performer:
             if KeepMail() in wanted:
                 self.unsure.add((state.project, state.session))
             before = (state.number, state.mail_number, deadline(state))
-            for effect in wanted:
-                try:
-                    await self._perform(state, effect)
-                except (RecordsAway, StoreAway) as error:
-                    away = error  # what needs neither is not held up by them
+            for some in in_order(wanted):
+                async with together() as tasks:
+                    doing = [tasks.create_task(self._unless_away(state, one)) for one in some]
+                away = next(filter(None, (each.result() for each in doing)), away)
             newest = await self._fold.newest(state.project, state.session)
             assert newest is not None, "a log does not go away"
             number, mail_number, at = before
@@ -114,6 +115,16 @@ class Performer:
         self.unsure.discard((state.project, state.session))
         if away is not None:
             raise away
+
+    async def _unless_away(
+        self, state: Session, effect: Effect
+    ) -> RecordsAway | StoreAway | None:
+        """Perform an effect; what needs neither Redis nor the store is not held up by them."""
+        try:
+            await self._perform(state, effect)
+        except (RecordsAway, StoreAway) as away:
+            return away
+        return None
 
     async def _perform(self, state: Session, effect: Effect) -> None:
         match effect:

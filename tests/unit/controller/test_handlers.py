@@ -7,6 +7,7 @@ import pytest
 from fedbus_controller.candidates import Candidates
 from fedbus_controller.handlers import Handlers
 from fedbus_controller.open_sessions import OpenSessions
+from fedbus_controller.small_models import SmallModels
 from fedbus_core.rounds.log import fold, read_entry
 from fedbus_core.rounds.state import Session
 from fedbus_runtime.attributes import AttributeTable
@@ -41,7 +42,10 @@ class Controller:
         candidates = Candidates(
             self.ports.presence, ClientRegistry(self.streams), AttributeTable(self.streams)
         )
-        self.handlers = Handlers(log, self.streams, candidates, self.sessions, self.clock)
+        self.small = SmallModels(self.ports.blobs)
+        self.handlers = Handlers(
+            log, self.streams, candidates, self.sessions, self.small, self.clock
+        )
 
     async def begin(self, online: str, **settings: object) -> None:
         await self.ports.deliveries.prepare(STREAMS, [])

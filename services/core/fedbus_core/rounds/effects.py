@@ -4,6 +4,7 @@ An effect says how things should be, not what to change: doing it twice, or afte
 Each is made from the newest state, so an old entry performed late cannot undo a newer one.
 """
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -118,6 +119,18 @@ def effects(
 def everything(state: Session) -> tuple[Effect, ...]:
     """Give all that the state asks for: after a restart of a server that forgot."""
     return (KeepMail(), *_finish(state), KeepLive(live_round(state)), deadline(state))
+
+
+def in_order(wanted: Sequence[Effect]) -> Iterator[tuple[Effect, ...]]:
+    """Give the effects in groups, each to be performed side by side, one group after the other.
+
+    What is dropped goes before the mail, whose clients may upload the same bytes once more; what nobody
+    waits for comes last.
+    """
+    before = tuple(one for one in wanted if isinstance(one, DropUpdates))
+    after = tuple(one for one in wanted if isinstance(one, Forget | SignHead))
+    middle = tuple(one for one in wanted if not isinstance(one, DropUpdates | Forget | SignHead))
+    yield from filter(None, (before, middle, after))
 
 
 _DEADLINE_STAYS = (RoundClosing, RoundReopened)
