@@ -1,8 +1,11 @@
 """A fold item: one batch of stored updates becomes a partial sum. A cache, so losing one costs only time."""
 
+import asyncio
+from collections.abc import Sequence
 from hashlib import sha256
 
 from fedbus_core.aggregation.round_rows import RoundRows
+from fedbus_core.aggregation.tensorfile import Buffer
 from fedbus_core.rounds.state import Session
 from fedbus_runtime.folded_log import FoldedLog
 from fedbus_runtime.ports import Blobs, RoundKey, RoundRecords
@@ -48,10 +51,7 @@ class Folding:
             return  # nothing can be summed beforehand
         folded = await self._summing.fold(total, key, list(candidates.values()))
         parts = total.total.parts()
-        digest = sha256()
-        for part in parts:
-            digest.update(part)
-        blob = BlobRef(digest=digest.hexdigest(), size=sum(memoryview(p).nbytes for p in parts))
+        blob = await asyncio.to_thread(_ref, parts)
         place = keys.partial(item.project, item.session, item.round, item.attempt, blob.digest)
         await self._blobs.put(place, parts)
         if not _is_open(await self._log.newest(item.project, item.session), item):
@@ -64,6 +64,14 @@ class Folding:
             worker=self._instance,
         )
         await self._records.put_partial(key, partial)
+
+
+def _ref(parts: Sequence[Buffer]) -> BlobRef:
+    """Hash a partial; it has the size of two models."""
+    digest = sha256()
+    for part in parts:
+        digest.update(part)
+    return BlobRef(digest=digest.hexdigest(), size=sum(memoryview(p).nbytes for p in parts))
 
 
 def _is_open(state: Session | None, item: FoldItem) -> bool:

@@ -23,7 +23,7 @@ from fedbus_core.rounds.effects import (
 from fedbus_core.rounds.log import read_entry
 from fedbus_core.rounds.state import Session
 from fedbus_runtime import tracing
-from fedbus_runtime.errors import AlreadyStored, RecordsAway, Reject, StoreAway
+from fedbus_runtime.errors import AlreadyStored, Away, RecordsAway, Reject, StoreAway
 from fedbus_runtime.folded_log import FoldedLog
 from fedbus_runtime.ports import Blobs, RoundKey, RoundRecords, StoredMessage, Streams
 from fedbus_runtime.signing_keys import Signer
@@ -95,7 +95,7 @@ class Performer:
         Mail and the deadline replace what was there. A performer that was paused could put an old one
         over a newer one: so the log is read again after writing, and who finds it moved writes anew.
         """
-        away: RecordsAway | StoreAway | None = None
+        away: Away | None = None
         while wanted:
             if KeepMail() in wanted:
                 self.unsure.add((state.project, state.session))
@@ -116,9 +116,7 @@ class Performer:
         if away is not None:
             raise away
 
-    async def _unless_away(
-        self, state: Session, effect: Effect
-    ) -> RecordsAway | StoreAway | None:
+    async def _unless_away(self, state: Session, effect: Effect) -> RecordsAway | StoreAway | None:
         """Perform an effect; what needs neither Redis nor the store is not held up by them."""
         try:
             await self._perform(state, effect)
