@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AwareDatetime, Field, StringConstraints
 
-from fedbus_schemas.ids import ProjectId, PublicKey, SessionId, Sha256, Signature
+from fedbus_schemas.ids import InstanceName, ProjectId, PublicKey, SessionId, Sha256, Signature
 from fedbus_schemas.wire import Message
 
 GENESIS = "0" * 64
@@ -37,7 +37,7 @@ class Entry(Message):
     """One decision: its events, all appended or none.
 
     `number` counts a session's entries from 1. `cause` is the id of the input that led to it, so that
-    an input delivered twice is seen to be done.
+    an input delivered twice is seen to be done. `by` is the controller that decided.
     """
 
     project: ProjectId
@@ -46,6 +46,7 @@ class Entry(Message):
     previous: Sha256
     cause: Annotated[str, StringConstraints(max_length=256)]
     events: Annotated[tuple[CloudEvent, ...], Field(min_length=1, max_length=16)]
+    by: InstanceName | None = None
 
 
 class Head(Message):

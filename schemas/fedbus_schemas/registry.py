@@ -19,6 +19,12 @@ class ClientRecord(Message):
     since: AwareDatetime
 
 
+class ErasedClient(Message):
+    """Stands in the place of a client's record that was erased: whoever kept a copy drops it."""
+
+    erased: AwareDatetime
+
+
 class ModelRecord(Message):
     """A model that somebody uploaded as a start."""
 

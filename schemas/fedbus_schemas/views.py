@@ -410,6 +410,23 @@ class CombinerView(Message):
     last_seen: AwareDatetime
 
 
+class ControllerView(Message):
+    """A controller that decided on sessions, with the last round it decided on."""
+
+    name: InstanceName
+    session: SessionId
+    round: RoundNumber
+    last_seen: AwareDatetime
+
+
+class ClientChange(Message):
+    """What to change of a client."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    name: Annotated[str, StringConstraints(min_length=1, max_length=128)]
+
+
 class RefusalView(Message):
     """A request of a client's that was refused: what it asked (`verb`), and why it was not taken."""
 

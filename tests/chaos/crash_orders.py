@@ -6,8 +6,12 @@ import secrets
 import httpx
 import numpy as np
 from fedbus_core.aggregation.tensorfile import write
+from fedbus_runtime.system_clock import SystemClock
+from fedbus_schemas import subjects
+from fedbus_schemas.registry import ClientRecord
 
 from tests.chaos.crash_scenes import HURT_IN, Stage
+from tests.e2e.stores import bus_of
 from tests.stacks import eventually
 from tests.trainers import LARGE, TINY
 
@@ -83,6 +87,36 @@ async def promote_and_roll_back(stage: Stage) -> None:
     back = await fed.ask("POST", f"{name}/rollback", headers=key)
     await stage.doomed()
     assert [one["model"] for one in back["history"]] == [digests[0], digests[1], digests[0]]
+
+
+async def rename_and_erase_a_client(stage: Stage) -> None:
+    """In a project of its own, give a client another name and erase it; asked again, it is not there."""
+    fed, project = stage.fed, {"project": f"{stage.fed.project}-{secrets.token_hex(4)}"}
+    record = ClientRecord(
+        device="U" + "A" * 55,
+        client="c" + "a" * 16,
+        name="north",
+        key="k" * 43,
+        since=SystemClock().now(),
+    )
+    async with bus_of(fed.stack, "combiner") as bus:
+        subject = subjects.client_record(project["project"], record.device)
+        await bus.streams.append(subject, record.to_bytes())
+    path = f"/v1/clients/{record.client}"
+    await stage.arm()
+    renamed = await fed.ask("PATCH", path, json={"name": "south"}, params=project)
+    assert renamed["name"] == "south"
+
+    async def erased() -> bool:
+        try:
+            answer = await fed.http.delete(path, params=project)
+        except httpx.TransportError:
+            return False
+        return answer.status_code in (httpx.codes.NO_CONTENT, httpx.codes.NOT_FOUND)
+
+    await eventually(erased, "the client is erased")
+    await stage.doomed()
+    assert (await fed.ask("GET", "/v1/clients", params=project))["items"] == []
 
 
 async def run_one_that_keeps_nothing(stage: Stage) -> None:

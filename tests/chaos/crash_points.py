@@ -41,6 +41,7 @@ STORE = Run(model="large")
 BATCHES = Run(scenes.hold_the_next_round, model="large", batch_size=2)
 LOOK = Run(orders.look_on)
 MODEL = Run(orders.upload_model)
+CLIENT = Run(orders.rename_and_erase_a_client)
 STAGE = Run(orders.promote_and_roll_back)
 NOTHING_KEPT = Run(orders.run_one_that_keeps_nothing)
 PACKAGE = Run(orders.use_a_package)
@@ -121,6 +122,9 @@ RUNS: Mapping[str, Run] = {
     "api.packages.upload.append": PACKAGE,
     "api.packages._append.append": PACKAGE,
     "api.packages.for_session.append": PACKAGE,
+    "api.people._replace.append": CLIENT,
+    "api.people.erase.cancel": CLIENT,
+    "api.people.erase.gone": CLIENT,
     "api.reading._keep.put": LOOK,
     "api.stages._change.append": STAGE,
 }

@@ -44,3 +44,22 @@ async def test_after_a_flush_those_that_were_asked_before_are_asked_again(
         await fed.ended(session)
         assert [len(one.data["cohort"]) for one in story.all("round.opened.v1")] == [4, 4]
         assert [one["counted"] for one in await fed.rounds(session)] == [4, 4]
+
+
+async def test_an_erased_client_comes_again_as_a_new_one(stack: LocalStack) -> None:
+    """Every combiner forgets it at once; the running client notices, and joins anew by itself."""
+    async with federation(stack, clients=2) as fed:
+        one, other = (await fed.ask("GET", "/v1/clients", params={"sort": "name"}))["items"]
+        renamed = await fed.ask("PATCH", f"/v1/clients/{other['client']}", json={"name": "b"})
+        assert renamed["name"] == "b"
+        answer = await fed.http.delete(f"/v1/clients/{one['client']}")
+        assert answer.status_code == 204
+        await fed.online(2)
+        clients = (await fed.ask("GET", "/v1/clients"))["items"]
+        assert one["client"] not in {each["client"] for each in clients}
+        assert {each["name"] for each in clients} == {one["name"], "b"}
+        session = await fed.start(TINY, rounds=2, clients={"ids": [one["name"], "b"]})
+        await fed.ended(session)
+        assert [each["counted"] for each in await fed.rounds(session)] == [2, 2]
+        listed = (await fed.ask("GET", "/v1/controllers"))["items"]
+        assert {each["session"] for each in listed} == {session}

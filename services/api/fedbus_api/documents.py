@@ -22,7 +22,7 @@ ATTEMPTS_KEPT_MAX = 8
 RUNS_KEPT_MAX = 100
 """Runs that a session's document remembers, the newest."""
 WORKERS_KEPT_MAX = 64
-"""Combiners that a session's document remembers; the one not seen for longest goes first."""
+"""Combiners, and controllers, that a session's document remembers; the one not seen for longest goes first."""
 
 
 class Attempt(Message):
@@ -72,7 +72,7 @@ class RoundDocument(Message):
 
 
 class Worker(Message):
-    """A combiner, and the last round of this session that it worked on."""
+    """A combiner or controller, and the last round of this session that it worked or decided on."""
 
     name: InstanceName
     round: RoundNumber
@@ -113,6 +113,7 @@ class SessionDocument(Message):
     latest: RoundDocument | None = None
     metrics: Metrics = Field(default={})
     workers: tuple[Worker, ...] = ()
+    controllers: tuple[Worker, ...] = ()
     runs: tuple[Run, ...]
     archived: AwareDatetime | None = None
     created: AwareDatetime

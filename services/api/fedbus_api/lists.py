@@ -15,6 +15,7 @@ from fedbus_schemas.trail_views import StageView
 from fedbus_schemas.views import (
     ClientView,
     CombinerView,
+    ControllerView,
     DeadLetterView,
     ModelView,
     PackageView,
@@ -65,6 +66,9 @@ CLIENTS: Listing[ClientRow] = Listing(
 )
 COMBINERS: Listing[CombinerView] = Listing(
     "combiners", CombinerView, key=lambda one: one.name, sort="-last_seen"
+)
+CONTROLLERS: Listing[ControllerView] = Listing(
+    "controllers", ControllerView, key=lambda one: one.name, sort="-last_seen"
 )
 REFUSALS: Listing[RefusalView] = Listing(
     "refusals", RefusalView, key=lambda one: _number(one.sequence), sort="-sequence"

@@ -4,7 +4,7 @@
 is open; until then it lies in the session's document too (`latest`).
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import assert_never
@@ -33,6 +33,7 @@ from fedbus_schemas.events import (
     SessionStopped,
     SessionWaiting,
 )
+from fedbus_schemas.ids import InstanceName
 from fedbus_schemas.views import Outcome, RunOutcome
 
 from fedbus_api.documents import (
@@ -82,7 +83,29 @@ def apply(
         document = _step(document, event, moment)
         if document.latest is not None and document.latest is not before:
             changed[document.latest.number] = document.latest
-    return document, tuple(changed.values())
+    return _decided(document, entry.by, stored), tuple(changed.values())
+
+
+def _decided(
+    document: SessionDocument, by: InstanceName | None, stored: datetime
+) -> SessionDocument:
+    """Remember who decided; entries of earlier versions do not say."""
+    if by is None:
+        return document
+    number = document.latest.number if document.latest is not None else document.completed + 1
+    decider = Worker(name=by, round=number, seen=stored)
+    return document.model_copy(
+        update={"controllers": _with_worker(document.controllers, [decider])}
+    )
+
+
+def _with_worker(known: Sequence[Worker], more: Sequence[Worker]) -> tuple[Worker, ...]:
+    """Add workers, the last seen last, and let go of those not seen for longest."""
+    seen = {worker.name: worker for worker in known}
+    for worker in more:
+        seen.pop(worker.name, None)
+        seen[worker.name] = worker
+    return tuple(seen.values())[-WORKERS_KEPT_MAX:]
 
 
 def _begin(event: SessionStarted, head: str, sequence: int, stored: datetime) -> SessionDocument:
@@ -198,17 +221,14 @@ def _completed(document: SessionDocument, event: RoundCompleted, moment: Moment)
         "timings": event.timings,
     }
     document = _ended(document, moment, Outcome.COMPLETED, ended)
-    seen = {worker.name: worker for worker in document.workers}
-    for name in event.workers:
-        seen.pop(name, None)
-        seen[name] = Worker(name=name, round=event.round, seen=moment.stored)
+    workers = [Worker(name=name, round=event.round, seen=moment.stored) for name in event.workers]
     return document.model_copy(
         update={
             "model": event.model,
             "completed": event.round,
             "runs": _ran(document, event, moment),
             "metrics": event.metrics,
-            "workers": tuple(seen.values())[-WORKERS_KEPT_MAX:],
+            "workers": _with_worker(document.workers, workers),
         }
     )
 

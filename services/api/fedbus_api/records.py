@@ -113,14 +113,14 @@ class Records:
         return [
             AttributeView(
                 client=client,
-                name=names.get(client, ""),
+                name=names[client],
                 key=key,
                 value=attribute.value,
                 logged=attribute.time,
             )
             for client, record in known.items()
             for key, attribute in record.attributes.items()
-            if attribute.value is not None
+            if attribute.value is not None and client in names
         ]
 
     async def attributes_at(

@@ -44,9 +44,10 @@ async def body(service: Service[CombinerSettings]) -> None:
     rounds = LiveRounds(ports.streams, ports.records, log)
     notes = Notes(ports.streams, ports.clock)
     arrivals = Signal(ports.wire)
+    registry = ClientRegistry(ports.streams)
     asks = Asks(
         ports.streams,
-        ClientRegistry(ports.streams),
+        registry,
         ports.presence,
         ports.clock,
         notes,
@@ -61,6 +62,7 @@ async def body(service: Service[CombinerSettings]) -> None:
     )
     tallies = Tallies(ports.streams, ports.wire, ports.records, rounds)
     service.supervise("notes", notes.run())
+    service.supervise("registry", registry.follow(ports.wire))
     service.supervise("arrivals", arrivals.run())
     service.supervise("asks", ports.wire.serve(subjects.ALL_ASKS, "combiners", asks.on_ask))
     for consumer, handler, concurrency in (

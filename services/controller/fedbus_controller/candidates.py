@@ -38,8 +38,9 @@ class Candidates:
         """Give those of the clients online whom a session's query means. Raises `BusAway`."""
         if query is None:
             return online
-        records = await self._registry.by_clients(project, [one.client for one in online])
-        choice = await self._attributes.choose(project, query, records.values())
+        asked = {one.client for one in online}
+        records = [one for one in await self._registry.everyone(project) if one.client in asked]
+        choice = await self._attributes.choose(project, query, records)
         chosen = {record.client for record in choice.chosen}
         return tuple(one for one in online if one.client in chosen)
 

@@ -24,7 +24,7 @@ from fedbus_runtime.ports import Clock, Request, RoundKey, StoredMessage, Stream
 from fedbus_schemas import subjects
 from fedbus_schemas.codec import UnknownEvent, Unreadable, read_input
 from fedbus_schemas.events import Participant, RoundOpened
-from fedbus_schemas.ids import ProjectId, SessionId
+from fedbus_schemas.ids import InstanceName, ProjectId, SessionId
 from fedbus_schemas.inputs import ClientsChanged, DeadlineFired, Input, TargetReached
 from fedbus_schemas.refusals import RefusalCode
 from fedbus_schemas.selection import ClientQuery
@@ -54,7 +54,10 @@ class Handlers:
         open_sessions: OpenSessions,
         small: SmallModels,
         clock: Clock,
+        instance: InstanceName,
     ) -> None:
+        """`instance` is this controller's name: it stands in the entries."""
+        self._instance = instance
         self._fold = log
         self._streams = streams
         self._candidates = candidates
@@ -116,7 +119,7 @@ class Handlers:
                     # Notices repeat themselves; only a stored input that changes nothing is worth a line.
                     (log.info if name else log.debug)("input.no_op", why=_why(decision))
                     return
-                data = seal(state, project, session, decision.events, cause, now)
+                data = seal(state, project, session, decision.events, cause, now, self._instance)
                 state = await self._fold.append(
                     project, session, data, state.sequence if state else 0
                 )

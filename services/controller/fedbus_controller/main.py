@@ -50,12 +50,15 @@ async def body(service: Service[ControllerSettings]) -> None:
     candidates = Candidates(ports.presence, registry, AttributeTable(ports.streams))
     open_sessions = OpenSessions(ports.streams, ports.wire, log)
     small = SmallModels(ports.blobs)
-    handlers = Handlers(log, ports.streams, candidates, open_sessions, small, ports.clock)
+    handlers = Handlers(
+        log, ports.streams, candidates, open_sessions, small, ports.clock, settings.instance
+    )
     mailing = Mailing(ports.streams, small, registry, signer)
     performer = Performer(log, ports.streams, ports.records, mailing, signer, ports.blobs)
     inputs = Inputs(ports.streams, handlers, performer)
     await open_sessions.read()
     service.supervise("sessions", open_sessions.follow(handlers.on_waiting))
+    service.supervise("registry", registry.follow(ports.wire))
     service.supervise("looks", open_sessions.look_again(ports.clock, handlers.on_waiting))
     service.supervise("repeats", _repeat(ports.wire, open_sessions, performer))
     service.supervise(

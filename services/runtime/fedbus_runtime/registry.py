@@ -1,8 +1,10 @@
 """Who is who: device keys, pseudonyms, names and payload keys, from the REGISTRY stream.
 
-The table lies outside the log, so it can be erased; each process keeps a copy, fed live.
+The table lies outside the log, so it can be erased. Each process keeps a copy; those that answer or
+choose clients follow the live feed, so that who is erased is so at once.
 """
 
+import asyncio
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
@@ -10,12 +12,12 @@ from fedbus_schemas import subjects
 from fedbus_schemas.codec import Unreadable, read
 from fedbus_schemas.events import Participant
 from fedbus_schemas.ids import ClientId, DeviceKey, ProjectId
-from fedbus_schemas.registry import ClientRecord
+from fedbus_schemas.registry import ClientRecord, ErasedClient
 from fedbus_schemas.streams import REGISTRY
 from structlog.stdlib import get_logger
 
 from fedbus_runtime.errors import Conflict
-from fedbus_runtime.ports import StoredMessage, Streams
+from fedbus_runtime.ports import StoredMessage, Streams, Wire
 
 log = get_logger()
 
@@ -69,10 +71,16 @@ class ClientRegistry:
         )
 
     async def enter(self, project: ProjectId, record: ClientRecord) -> ClientRecord:
-        """Write a client's record unless there is one already; give the one that stands."""
+        """Write a client's record unless there is one already; give the one that stands.
+
+        Where one was erased, the device is a new client. Raises `Conflict` when it is erased meanwhile.
+        """
         subject = subjects.client_record(project, record.device)
+        last = await self._streams.last(REGISTRY, subject)
+        gone = last is not None and isinstance(read_client(last.data), ErasedClient)
+        expected = last.sequence if last is not None and gone else 0
         try:
-            await self._streams.append(subject, record.to_bytes(), expected=0)
+            await self._streams.append(subject, record.to_bytes(), expected=expected)
         except Conflict:
             standing = await self.by_device(project, record.device)
             if standing is None:
@@ -83,6 +91,20 @@ class ClientRegistry:
         known.by_client[record.client] = record
         return record
 
+    async def follow(self, wire: Wire) -> None:
+        """Keep what is known as the stream has it, until cancelled. After an outage all is read again."""
+        async with asyncio.TaskGroup() as tasks:
+            tasks.create_task(self._listen(wire))
+            while True:
+                await wire.returned()
+                self._projects.clear()
+
+    async def _listen(self, wire: Wire) -> None:
+        async for message in wire.listen(subjects.live_record()):
+            _, project, *_, kind, _ = message.subject.split(".")
+            if kind == "client" and project in self._projects:
+                self._take(self._projects[project], message)
+
     async def _catch_up(self, project: ProjectId, known: _Project) -> None:
         subject = subjects.client_record(project)
         for message in await self._streams.read(REGISTRY, subject, after=known.sequence):
@@ -90,10 +112,24 @@ class ClientRegistry:
             known.sequence = message.sequence
 
     def _take(self, known: _Project, message: StoredMessage) -> None:
+        device = message.subject.rpartition(".")[2]
         try:
-            record = read(ClientRecord, message.data)
+            record = read_client(message.data)
         except Unreadable as error:
             log.error("registry_record_unreadable", subject=message.subject, why=str(error))
             return
+        before = known.by_device.pop(device, None)
+        if before is not None:
+            known.by_client.pop(before.client, None)
+        if isinstance(record, ErasedClient):
+            return
         known.by_device[record.device] = record
         known.by_client[record.client] = record
+
+
+def read_client(data: bytes) -> ClientRecord | ErasedClient:
+    """Read what stands in a client's place. Raises `Unreadable`."""
+    try:
+        return read(ClientRecord, data)
+    except Unreadable:
+        return read(ErasedClient, data)

@@ -69,6 +69,7 @@ class World:
         )
         self.token = token
         self.online = CLIENTS
+        self.decider = "controller-1"
         self._decided = 0
         if decides:
             self.bus.watchers.append(self.decide_all)
@@ -116,7 +117,7 @@ class World:
         facts = Facts(PROJECT, session, cause, self.clock.now(), self.online, cutoff)
         decision = decide(state, given, facts)
         if decision.events:
-            data = seal(state, PROJECT, session, decision.events, cause, facts.now)
+            data = seal(state, PROJECT, session, decision.events, cause, facts.now, self.decider)
             self.put(subjects.event(PROJECT, session), data)
 
     async def submit(self, session: str, client: str, number: int = 1, **timings: float) -> int:

@@ -3,6 +3,7 @@
 from datetime import timedelta
 
 from fedbus_schemas import subjects
+from fedbus_schemas.records import Attribute, ClientAttributes
 from fedbus_schemas.refusals import Refusal, RefusalCode
 from fedbus_schemas.registry import ClientRecord
 
@@ -74,3 +75,55 @@ async def test_shows_the_project_at_a_glance(world, file) -> None:
         assert view["sessions"] == {"running": 1}
         assert (view["clients"], view["clients_online"], view["models_uploaded"]) == (1, 1, 1)
         assert view["servers"] == {"bus": "ok", "records": "ok", "store": "ok"}
+
+
+async def test_lists_controllers_by_what_they_decided_last(world, file) -> None:
+    async with world.client() as client:
+        model = (await client.post("/v1/models", content=file)).json()["digest"]
+        await client.post("/v1/sessions", json={"model": model, "session": "s-1", "rounds": 3})
+        world.decider = "controller-2"
+        world.complete("s-1", [A])
+        listed = (await client.get("/v1/controllers")).json()["items"]
+        assert [(one["name"], one["session"], one["round"]) for one in listed] == [
+            ("controller-2", "s-1", 2),
+            ("controller-1", "s-1", 1),
+        ]
+        assert (await client.get("/v1/controllers/count")).json() == {"count": 2}
+
+
+async def test_renames_a_client_in_every_instance(world) -> None:
+    join(world, A, DEVICES[0], "north")
+    async with world.client() as client, world.client(world.another()) as other:
+        assert (await other.get(f"/v1/clients/{A}")).json()["name"] == "north"
+        answer = await client.patch(f"/v1/clients/{A}", json={"name": "south"})
+        assert (answer.status_code, answer.json()["name"]) == (200, "south")
+        assert (await other.get(f"/v1/clients/{A}")).json()["name"] == "south"
+        unknown = await client.patch(f"/v1/clients/{B}", json={"name": "south"})
+        assert (unknown.status_code, unknown.json()["code"]) == (404, "client_unknown")
+        assert (await client.patch(f"/v1/clients/{A}", json={"name": ""})).status_code == 422
+
+
+async def test_erases_who_a_pseudonym_is(world) -> None:
+    join(world, A, DEVICES[0], "north")
+    join(world, B, DEVICES[1], "south")
+    now = world.clock.now()
+    site = Attribute(value="eu", time=now, stream="a" * 16, number=1)
+    for one in (A, B):
+        content = ClientAttributes(client=one, attributes={"site": site})
+        world.put(subjects.attributes_record("default", one), content.to_bytes())
+    presence = world.servers.connections().presence
+    await presence.seen("default", [A], now)
+    async with world.client() as client, world.client(world.another()) as other:
+        assert len((await other.get("/v1/attributes")).json()["items"]) == 2
+        assert (await client.delete(f"/v1/clients/{A}")).status_code == 204
+        for each in (client, other):
+            assert (await each.get(f"/v1/clients/{A}")).json()["code"] == "client_unknown"
+            left = (await each.get("/v1/attributes")).json()["items"]
+            assert [one["client"] for one in left] == [B]
+        assert (await client.delete(f"/v1/clients/{A}")).json()["code"] == "client_unknown"
+        kept = b"".join(one.data for one in world.kept("REGISTRY"))
+        assert A.encode() not in kept
+        assert b"north" not in kept
+        join(world, "c" + "n" * 16, DEVICES[0], "north again")
+        names = [one["name"] for one in (await other.get("/v1/clients")).json()["items"]]
+        assert sorted(names) == ["north again", "south"]

@@ -44,7 +44,7 @@ class Controller:
         )
         self.small = SmallModels(self.ports.blobs)
         self.handlers = Handlers(
-            log, self.streams, candidates, self.sessions, self.small, self.clock
+            log, self.streams, candidates, self.sessions, self.small, self.clock, "c-1"
         )
 
     async def begin(self, online: str, **settings: object) -> None:

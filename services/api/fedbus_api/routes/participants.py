@@ -1,17 +1,21 @@
 """Clients, combiners, refusals, validations."""
 
-from fastapi import APIRouter
+from typing import Annotated
+
+from fastapi import APIRouter, Body
 from fedbus_schemas.refusals import RefusalCode
 from fedbus_schemas.views import (
+    ClientChange,
     ClientView,
     CombinerView,
+    ControllerView,
     CountView,
     Page,
     RefusalView,
     ValidationReportView,
 )
 
-from fedbus_api.lists import CLIENTS, COMBINERS, REFUSALS, VALIDATIONS
+from fedbus_api.lists import CLIENTS, COMBINERS, CONTROLLERS, REFUSALS, VALIDATIONS
 from fedbus_api.people import client_view
 from fedbus_api.problems import Problem
 from fedbus_api.routes.parameters import AskedList, Client, Project, page
@@ -41,6 +45,45 @@ async def client(api: Parts, client: Client, project: Project = "default") -> Cl
     if found is None:
         raise Problem(RefusalCode.CLIENT_UNKNOWN, f"client {client} in project {project}")
     return found
+
+
+@router.patch("/clients/{client}", summary="Rename a client")
+async def rename(
+    api: Parts,
+    client: Client,
+    change: Annotated[ClientChange, Body(examples=[{"name": "hospital-north"}])],
+    project: Project = "default",
+) -> ClientView:
+    """Give a client another name for people. Its pseudonym, its keys and the log stay as they are."""
+    return await api.people.rename(project, client, change.name)
+
+
+@router.delete("/clients/{client}", summary="Erase a client", status_code=204)
+async def erase(api: Parts, client: Client, project: Project = "default") -> None:
+    """Forget who a pseudonym is: its name, its keys, its attributes. The log stays, and verifies.
+
+    Nothing is taken from it any more, and no round asks it. This shuts nobody out: a device whose
+    credentials still hold is a new client when it says hello. Asked again, the answer is `client_unknown`.
+    """
+    await api.people.erase(project, client)
+
+
+@router.get("/controllers", summary="List the controllers", openapi_extra=CONTROLLERS.parameters())
+async def controllers(
+    api: Parts, asked: AskedList, project: Project = "default"
+) -> Page[ControllerView]:
+    """List the controllers that decided on the project's sessions, the last one first."""
+    return page(CONTROLLERS.page(await api.people.controllers(project), asked, project))
+
+
+@router.get(
+    "/controllers/count", summary="Count the controllers", openapi_extra=CONTROLLERS.parameters()
+)
+async def count_controllers(
+    api: Parts, asked: AskedList, project: Project = "default"
+) -> CountView:
+    """Count the controllers that meet the filters."""
+    return CountView(count=CONTROLLERS.count(await api.people.controllers(project), asked))
 
 
 @router.get("/combiners", summary="List the combiners", openapi_extra=COMBINERS.parameters())

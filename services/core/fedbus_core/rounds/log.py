@@ -10,6 +10,7 @@ from datetime import datetime
 from fedbus_schemas.codec import Unreadable, digest, read, read_events
 from fedbus_schemas.envelope import GENESIS, CloudEvent, Entry
 from fedbus_schemas.events import AnyEvent, RoundOpened, SessionStarted
+from fedbus_schemas.ids import InstanceName
 
 from fedbus_core.rounds.evolve import begin, evolve
 from fedbus_core.rounds.state import Session
@@ -26,8 +27,9 @@ def seal(
     events: Sequence[AnyEvent],
     cause: str,
     now: datetime,
+    by: InstanceName | None = None,
 ) -> bytes:
-    """Make the bytes of the entry that records this decision on top of `state`."""
+    """Make the bytes of the entry that records this decision on top of `state`; `by` is who decided."""
     number = state.number + 1 if state else 1
     entry = Entry(
         project=project,
@@ -47,6 +49,7 @@ def seal(
             )
             for index, (event, trace) in enumerate(_traced(state, events), start=1)
         ),
+        by=by,
     )
     return entry.to_bytes()
 
