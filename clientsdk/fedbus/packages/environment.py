@@ -13,13 +13,14 @@ import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO
 
 from fedbus import _files
 from fedbus.errors import BadPackage
-from fedbus.packages import containment
+from fedbus.packages import containment, room
 from fedbus.packages.archive import digest_of_folder
-from fedbus.packages.limits import RunLimits
-from fedbus.packages.locking import locked
+from fedbus.packages.limits import RunLimits, StoreLimits
+from fedbus.packages.locking import locked, shared
 from fedbus.packages.manifest import Manifest, PythonEnv, read_python_env
 
 MARK = "fedbus-complete.json"
@@ -35,6 +36,13 @@ class Environment:
 
     programs: Path
     digest: str | None = None
+    use: IO[str] | None = None
+    """The lock that keeps others from removing it."""
+
+    def close(self) -> None:
+        """Say that it is not used any more."""
+        if self.use is not None:
+            self.use.close()
 
     def variables(self, work: Path) -> dict[str, str]:
         """Give the variables that a package runs with; its temporary files go to `work`."""
@@ -53,6 +61,7 @@ def ensure(
     environments: Path,
     limits: RunLimits | None = None,
     cancelled: Callable[[], bool] = lambda: False,
+    store: StoreLimits = StoreLimits(),  # noqa: B008  # it cannot be changed
 ) -> Environment:
     """Give the environment of the package in `folder`; build it below `environments` if it is not there.
 
@@ -63,19 +72,26 @@ def ensure(
         return Environment(Path(sys.executable).parent)
     digest = digest_of(folder, wanted)
     place = environments / digest
-    found = Environment(place / "bin", digest)
-    if (place / MARK).is_file():
-        return found
-    environments.mkdir(mode=_files.FOLDER_MODE, parents=True, exist_ok=True)
-    with locked(environments / f"{digest}.lock", cancelled):
-        if not (place / MARK).is_file():
-            shutil.rmtree(place, ignore_errors=True)
-            try:
-                _build(folder, wanted, place, limits or RunLimits(), cancelled)
-            except BaseException:
+    lock = room.lock_of(place)
+    while True:
+        use = shared(lock, cancelled)
+        if (place / MARK).is_file():
+            return Environment(place / "bin", digest, use)
+        use.close()
+        with locked(lock, cancelled):
+            if not (place / MARK).is_file():
                 shutil.rmtree(place, ignore_errors=True)
-                raise
-    return found
+                try:
+                    _build(folder, wanted, place, limits or RunLimits(), cancelled)
+                except BaseException:
+                    shutil.rmtree(place, ignore_errors=True)
+                    raise
+        room.make(
+            environments,
+            count_max=store.environments_max,
+            bytes_max=store.environments_bytes_max,
+            spare=(digest,),
+        )
 
 
 def digest_of(folder: Path, wanted: PythonEnv) -> str:

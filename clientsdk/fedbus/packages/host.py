@@ -9,11 +9,12 @@ from collections import OrderedDict
 from collections.abc import Callable
 from pathlib import Path
 
-from fedbus.errors import BadPackage
+from fedbus.errors import BadPackage, FedbusError
+from fedbus.packages import room
 from fedbus.packages.archive import fingerprint
 from fedbus.packages.extraction import unpack
-from fedbus.packages.limits import ArchiveLimits, RunLimits
-from fedbus.packages.locking import locked
+from fedbus.packages.limits import ArchiveLimits, RunLimits, StoreLimits
+from fedbus.packages.locking import locked, shared
 from fedbus.packages.runners import Owner, Package, Places
 from fedbus.recorder import Recorder
 from fedbus.trainer import Trainer
@@ -40,12 +41,14 @@ class PackageHost:
         allowed: frozenset[str] | None = None,
         run_limits: RunLimits | None = None,
         archive_limits: ArchiveLimits | None = None,
+        store_limits: StoreLimits | None = None,
     ) -> None:
         """Keep everything below `folder`. `allowed`: the only digests that may run; none = all."""
         self._folder = folder
         self._allowed = allowed
         self._run_limits = run_limits
         self._archive_limits = archive_limits
+        self._store_limits = store_limits or StoreLimits()
         self._loaded: OrderedDict[str, Package] = OrderedDict()
         self._owner = Owner()
 
@@ -81,20 +84,43 @@ class PackageHost:
             )
         package = self._loaded.get(digest)
         if package is None:
-            if archive is not None and not self.has(digest):
-                self._unpack(digest, archive, cancelled)
-            package = self._load(self._place(digest), cancelled)
-            self._loaded[digest] = package
+            package = self._loaded[digest] = self._ready(digest, archive, cancelled)
             if len(self._loaded) > LOADED_MAX:
                 self._loaded.popitem(last=False)[1].close()
         self._loaded.move_to_end(digest)
         return package.trainer()
 
-    def _load(self, folder: Path, cancelled: Callable[[], bool]) -> Package:
-        places = Places(self._folder / WORK, self._folder / ENVIRONMENTS)
-        package = Package(folder, places, self._run_limits, cancelled, self._owner)
-        package.start(cancelled)
-        return package
+    def restart(
+        self, digest: str, archive: bytes | bytearray | None, cancelled: Callable[[], bool]
+    ) -> None:
+        """Start a package anew, or one that is new here.
+
+        Raises as `trainer` does. Then all is as before: the one that ran goes on, and what was unpacked for
+        the new one is removed.
+        """
+        was_here = self.has(digest)
+        try:
+            package = self._ready(digest, archive, cancelled)
+        except FedbusError:
+            if not was_here:
+                shutil.rmtree(self._place(digest), ignore_errors=True)
+            raise
+        before = self._loaded.get(digest)
+        self._loaded[digest] = package
+        if before is not None:
+            before.close()
+
+    def _ready(
+        self, digest: str, archive: bytes | bytearray | None, cancelled: Callable[[], bool]
+    ) -> Package:
+        """Give a package that has started."""
+        place = self._place(digest)
+        if archive is not None and not self.has(digest):
+            self._unpack(digest, archive, cancelled)
+        with shared(room.lock_of(place), cancelled):
+            places = Places(self._folder / WORK, self._folder / ENVIRONMENTS, self._store_limits)
+            package = Package(place, places, self._run_limits, cancelled, self._owner)
+            return _started(package, cancelled)
 
     def _unpack(
         self, digest: str, archive: bytes | bytearray, cancelled: Callable[[], bool]
@@ -102,17 +128,24 @@ class PackageHost:
         if hashlib.sha256(archive).hexdigest() != digest:
             raise BadPackage(f"the archive is not the package {digest}")
         place = self._place(digest)
-        with locked(place.with_name(f"{digest}.lock"), cancelled):
+        with locked(room.lock_of(place), cancelled):
             if place.is_dir():
-                return  # another client of this machine was faster
+                return  # another process of this client was faster
             with tempfile.NamedTemporaryFile(dir=place.parent, prefix="archive-") as file:
                 file.write(archive)
                 file.flush()
                 names = unpack(Path(file.name), place, self._archive_limits)
         log.info("package %s…: unpacked %d files", digest[:12], len(names))
+        room.make(
+            place.parent,
+            count_max=self._store_limits.packages_max,
+            bytes_max=self._store_limits.packages_bytes_max,
+            spare={digest, *self._loaded},
+        )
 
     def _place(self, digest: str) -> Path:
-        return self._folder / PACKAGES / digest
+        """Give a package's folder. Each client has its own: what packages write there is theirs."""
+        return self._folder / PACKAGES / (self._owner.device or "-") / digest
 
 
 class LocalPackage:
@@ -161,9 +194,18 @@ class LocalPackage:
             package = Package(
                 self._package_folder, places, self._run_limits, cancelled, self._owner
             )
-            package.start(cancelled)
-            self._package, self._seen = package, seen
+            self._package, self._seen = _started(package, cancelled), seen
         return self._package.trainer()
+
+
+def _started(package: Package, cancelled: Callable[[], bool]) -> Package:
+    """Run a package's startup. What has failed to start holds nothing."""
+    try:
+        package.start(cancelled)
+    except BaseException:
+        package.close()
+        raise
+    return package
 
 
 def _sweep(work: Path) -> None:

@@ -23,6 +23,20 @@ class ArchiveLimits:
     """A file's name with its folders, in UTF-8."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StoreLimits:
+    """What a client keeps of packages on its disk. What was used longest ago goes first."""
+
+    environments_max: int = 8
+    """Installed environments, of all clients that share the folder."""
+    environments_bytes_max: int = 20 * 1024 * MIB
+    """Bytes of them. One may be larger; then it is the only one."""
+    packages_max: int = 16
+    """Unpacked packages of one client."""
+    packages_bytes_max: int = 4 * 1024 * MIB
+    """Bytes of them, with what they write into their folders."""
+
+
 RATIO_FREE_BYTES = 16 * MIB
 """So much may come out of any archive, however small: code compresses well."""
 

@@ -28,7 +28,7 @@ from fedbus.packages.containment import Ended
 from fedbus.packages.environment import Environment
 from fedbus.packages.extraction import root_of
 from fedbus.packages.forms import form_of
-from fedbus.packages.limits import RunLimits
+from fedbus.packages.limits import RunLimits, StoreLimits
 from fedbus.packages.manifest import OURS, Manifest, read_manifest
 from fedbus.packages.service import Asked, Service
 from fedbus.recorder import Recorder
@@ -46,6 +46,7 @@ class Places:
 
     work: Path
     environments: Path
+    store: StoreLimits = field(default_factory=StoreLimits)
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +77,7 @@ class Package:
         self._owner = owner or Owner()
         self._form = form_of(self.manifest)
         self._environment: Environment = environment.ensure(
-            self.folder, self.manifest, places.environments, self.limits, cancelled
+            self.folder, self.manifest, places.environments, self.limits, cancelled, places.store
         )
         self._service: Service | None = None
         self._home: Path | None = None
@@ -102,9 +103,10 @@ class Package:
                 self.run("startup", work=work, cancelled=cancelled)
 
     def close(self) -> None:
-        """End the process that stays, if there is one."""
+        """End the process that stays, if there is one. The last call."""
         with self._starting:
             self._end()
+        self._environment.close()
 
     def trainer(self) -> Trainer:
         """Give the functions that a client calls."""

@@ -172,6 +172,28 @@ def test_a_package_that_takes_too_much_is_ended(
     assert caught.value.line in (line, "Killed")  # what dash says and bash does not
 
 
+SHARED = """
+import os
+kept = bytearray(b"x" * 60 * 10**6)
+children = []
+for _ in range(6):
+    children.append(os.fork())
+    if children[-1] == 0:
+        break
+if 0 in children:
+    import time
+    time.sleep(0.6)
+    os._exit(0)
+for child in children:
+    os.waitpid(child, 0)
+"""
+
+
+def test_memory_that_a_fork_left_shared_counts_once(tmp_path: Path) -> None:
+    made = loaded(package(tmp_path, train=SHARED), tmp_path, memory_bytes=200 * MIB)
+    made.run("train", work=tmp_path)
+
+
 def test_an_output_without_end_costs_no_memory(tmp_path: Path) -> None:
     made = loaded(package(tmp_path, build="for n in range(10**6): print('x' * 50)"), tmp_path)
     assert len(made.run("build", work=tmp_path).stdout) <= 16 * 1024
@@ -224,8 +246,9 @@ def test_an_environment_is_built_once_and_a_broken_one_anew(tmp_path: Path) -> N
     made = loaded(place, tmp_path)
     assert made.run("build", work=tmp_path).stdout.strip() == str(killed)
     assert not (killed / "half").exists()
+    made.close()
     born = (killed / environment.MARK).stat().st_mtime_ns
-    loaded(place, tmp_path)
+    loaded(place, tmp_path).close()
     assert (killed / environment.MARK).stat().st_mtime_ns == born
     (place / "python_env.yaml").write_text("dependencies: [no-such-package-of-ours==99]\n")
     with pytest.raises(PackageFailed, match=r"cannot be built.*ERROR: "):
