@@ -63,6 +63,7 @@ check: $(READY)  ## format, lint, types, import rules, schemas and docs up to da
 schemas: $(READY)  ## write the generated contract again
 	@$(BIN)/python tools/generate_openapi.py
 	@$(BIN)/python tools/generate_schemas.py
+	@$(BIN)/python tools/generate_sync_api.py
 
 docs: $(READY)  ## write the generated pages again
 	@$(BIN)/python tools/generate_settings_docs.py

@@ -2,15 +2,18 @@
 
 import asyncio
 import hashlib
+import io
+import tarfile
 from pathlib import Path
 
 import numpy as np
 import pytest
 from fedbus._tensorfile import read, write
-from fedbus.api import ApiAway, APIClient, ApiError
+from fedbus.api import ApiAway, APIClient, ApiError, AsyncAPIClient
+from fedbus.api._told import Event
 from fedbus.errors import BadOption
 from fedbus_local.stack import LocalStack
-from fedbus_schemas.views import LoggedEvent
+from fedbus_schemas.views import LiveUpdate, LoggedEvent
 
 from tests.stacks import Federation, eventually, federation
 from tests.trainers import TINY
@@ -84,10 +87,20 @@ def _trains(fed: Federation, tmp_path: Path) -> None:
         assert more[: len(logged)] == logged
         assert [one.type for one in more].count("session.completed.v1") == 2
         assert api.get_session(name="digits").rounds_completed == ROUNDS + 1
+        runs = list(api.get_runs("digits-1", sort="run"))
+        assert [(one.rounds, one.outcome) for one in runs] == [
+            (ROUNDS, "completed"),
+            (1, "completed"),
+        ]
+        assert api.get_runs_count(filters={"session": "digits-1"}) == 2
+        assert api.archive_session("digits-1").archived is not None
 
 
 def _after_training(api: APIClient, initial: str, tmp_path: Path) -> None:
     assert api.session_is_finished("digits-1")
+    logged = list(api.get_statuses("digits-1"))
+    assert api.get_status("digits-1", logged[-1].number)[-1] == logged[-1]
+    assert api.get_statuses_count("digits-1", "round.completed.v1") == ROUNDS
     assert api.get_session_status("digits-1") == "completed"
     assert api.get_session("digits-1").rounds_completed == ROUNDS
     assert [one.session for one in api.get_sessions(filters={"phase": "completed"})] == ["digits-1"]
@@ -136,6 +149,92 @@ async def test_validations(stack: LocalStack) -> None:
             found = await asyncio.to_thread(lambda: list(api.get_validations(session, last)))
             assert {one.model for one in found} == {last}
             assert len(found) == 2
+
+
+async def test_orders_and_a_watch_while_the_api_restarts(stack: LocalStack) -> None:
+    async with federation(stack, clients=2) as fed:
+        fed.gate.close(fed.names[:1], 2)
+        seen: list[Event] = []
+
+        async def told() -> bool:
+            return bool(seen)
+
+        with client(fed) as api:
+            with fed.gate.shut():
+                session = await fed.start(TINY, rounds=ROUNDS)
+                watching = fed.group.create_task(
+                    asyncio.to_thread(lambda: seen.extend(api.watch(session)))
+                )
+                await eventually(told, "the watch tells the opening")
+            story = fed.stories[session]
+            await story.until(lambda: story.stored(2), "an update of round 2 is stored")
+            paused = await asyncio.to_thread(api.pause_session, session)
+            assert paused.phase == "paused"
+            await asyncio.to_thread(stack.restart, "api")
+            assert (await asyncio.to_thread(api.resume_session, session)).phase == "running"
+            fed.gate.open()
+            await fed.ended(session)
+            await watching
+            logged = [one for one in seen if isinstance(one, LoggedEvent)]
+            assert logged == await asyncio.to_thread(lambda: list(api.get_statuses(session)))
+            assert any(isinstance(one, LiveUpdate) for one in seen)
+            fed.gate.close(fed.names, 1)
+            other = await fed.start(TINY, rounds=1)
+            stopped = await asyncio.to_thread(api.stop_session, other, "enough")
+            assert (stopped.phase, stopped.reason) == ("stopped", "enough")
+            with pytest.raises(ApiError) as ended:
+                await asyncio.to_thread(api.pause_session, other)
+            assert (ended.value.code, ended.value.status) == ("session_ended", 409)
+
+
+async def test_packages_as_the_faq_sets_them(stack: LocalStack, tmp_path: Path) -> None:
+    """FEDn's FAQ: `set_package`, `set_initial_model`; a federation that is configured refuses it."""
+    first, second = _package(tmp_path / "a.tgz", "1"), _package(tmp_path / "b.tgz", "2")
+    async with (
+        federation(stack, clients=1) as fed,
+        AsyncAPIClient(stack.api_url, token=stack.api_token, project=fed.project) as api,
+    ):
+        with pytest.raises(ApiError) as none_yet:
+            await api.get_active_package()
+        assert none_yet.value.code == "not_found"
+        active = await api.set_package(first, helper="numpyhelper", name="mnist")
+        assert active.active
+        assert active.digest == hashlib.sha256(first.read_bytes()).hexdigest()
+        assert await api.get_active_package() == await api.get_package(active.digest) == active
+        assert await api.get_package_checksum() == active.digest
+        copy = await api.download_package(tmp_path / "copy.tgz")
+        assert copy.read_bytes() == first.read_bytes()
+        assert [one.name async for one in api.get_packages()] == ["mnist"]
+        assert await api.get_packages_count() == 1
+        assert (await api.deactivate_package()).package is None
+        assert (await api.set_active_package(first)).active
+
+        sizes: list[tuple[int, int]] = []
+        model = await api.set_initial_model(
+            seed(tmp_path), progress=lambda done, total: sizes.append((done, total))
+        )
+        assert sizes[-1] == (model.size, model.size)
+        started = await api.start_session(rounds=1, round_timeout=60)
+        assert (started.package, started.model) == (active.digest, model.digest)
+        with pytest.raises(ApiError) as configured:
+            await api.set_package(second)
+        assert configured.value.code == "federation_configured"
+        other = hashlib.sha256(second.read_bytes()).hexdigest()
+        assert (await api.initialise(other, model.digest)).generation == 2
+        assert (await api.get_active_package()).digest == other
+        assert [one.number for one in (await api.get_federation()).generations] == [1]
+        await api.stop_session(started.session)
+        told = [one async for one in api.watch(started.session)]
+        assert told[-1].type == "session.stopped.v1"
+        assert [one async for one in api.get_statuses(started.session)] == told
+
+
+def _package(path: Path, text: str) -> Path:
+    with tarfile.open(path, "w:gz") as archive:
+        entry = tarfile.TarInfo("client/fedn.yaml")
+        entry.size = len(text)
+        archive.addfile(entry, io.BytesIO(text.encode()))
+    return path
 
 
 def test_what_is_wrong_is_said(

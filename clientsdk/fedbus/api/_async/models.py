@@ -1,0 +1,118 @@
+"""Models: those that were uploaded, and those that rounds made."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+from fedbus_schemas.models import ModelRef
+from fedbus_schemas.views import LineageView, ModelView
+
+from fedbus.api import _files
+from fedbus.api._asked import Filters, with_fields
+from fedbus.api._async import transfer
+from fedbus.api._async.connection import AsyncConnection
+from fedbus.api._files import Progress
+from fedbus.api.errors import ApiError
+
+LINEAGE_MAX = 500
+
+
+class AsyncModels:
+    """The project's models."""
+
+    _http: AsyncConnection
+
+    async def get_model(self, id: str) -> ModelView:  # noqa: A002  # FEDn's name
+        """Give a model by its SHA-256."""
+        return await self._http.get(ModelView, f"/v1/models/{id}")
+
+    def get_models(
+        self,
+        session_id: str | None = None,
+        n_max: int | None = None,
+        *,
+        filters: Filters | None = None,
+        sort: str | None = None,
+    ) -> AsyncIterator[ModelView]:
+        """List the models, the newest first: uploaded ones and those that rounds made."""
+        asked = with_fields(filters, session=session_id)
+        return self._http.rows(ModelView, "/v1/models", asked, sort, n_max)
+
+    async def get_models_count(self, *, filters: Filters | None = None) -> int:
+        """Count the models."""
+        return await self._http.count("/v1/models", filters)
+
+    async def get_active_model(self) -> ModelView:
+        """Give the newest model, from which a session starts if none is named."""
+        async for one in self.get_models(n_max=1):
+            return one
+        raise ApiError(
+            "not_found", "the project has no model; upload one with set_active_model", 404
+        )
+
+    async def get_model_trail(
+        self,
+        id: str | None = None,  # noqa: A002  # FEDn's name
+        *,
+        include_self: bool = True,
+        reverse: bool = True,
+        n_max: int | None = None,
+    ) -> list[ModelView]:
+        """Give a model (the newest if none is named) and its ancestors.
+
+        The oldest stands first, with `reverse=False` the model itself. `n_max` keeps the nearest ones.
+        """
+        found: list[ModelView] = []
+        place = id or (await self.get_active_model()).digest
+        most = None if n_max is None else n_max + (not include_self)
+        complete = False
+        while not complete and (most is None or len(found) < most):
+            limit = LINEAGE_MAX if most is None else min(LINEAGE_MAX, most - len(found))
+            path = f"/v1/models/{place}/lineage"
+            part = await self._http.get(LineageView, path, {"limit": limit})
+            found += part.items
+            complete, place = part.complete, part.items[-1].parent or ""
+        found = found if include_self else found[1:]
+        return found[::-1] if reverse else found
+
+    async def download_model(
+        self,
+        id: str,  # noqa: A002  # FEDn's name
+        path: str | Path,
+        *,
+        progress: Progress | None = None,
+    ) -> Path:
+        """Write a model to a safetensors file, checked against its SHA-256, whole or not at all.
+
+        `progress` is told the bytes that came and those there are. `fedbus model convert` makes another
+        form of the file.
+        """
+        return await transfer.download(self._http, ("models", id), Path(path), progress)
+
+    async def set_active_model(
+        self,
+        path: str | Path,
+        *,
+        name: str = "",
+        helper: str = "",
+        progress: Progress | None = None,
+    ) -> ModelRef:
+        """Upload a seed model: it is then the newest one. Sent again, it changes nothing.
+
+        A `.safetensors` file goes as it is; another one is read by the helper that its name says (`.npz`:
+        numpyhelper, `.bin`: binaryhelper) or the named one. Raises `BadModel` if it cannot be read.
+        """
+        source = await asyncio.to_thread(_files.open_model, Path(path), helper)
+        params = {"name": name}
+        return await transfer.upload(self._http, ModelRef, "/v1/models", source, params, progress)
+
+    async def set_initial_model(
+        self,
+        path: str | Path,
+        *,
+        name: str = "",
+        helper: str = "",
+        progress: Progress | None = None,
+    ) -> ModelRef:
+        """Upload a seed model, under the name that FEDn's FAQ has for `set_active_model`."""
+        return await self.set_active_model(path, name=name, helper=helper, progress=progress)
