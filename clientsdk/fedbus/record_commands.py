@@ -23,7 +23,8 @@ from fedbus_schemas.views import ClientView
 from fedbus_schemas.wire import Message
 
 from fedbus.api import _access
-from fedbus.api._http import Connection, Filters
+from fedbus.api._asked import Filters
+from fedbus.api._sync.connection import Connection
 from fedbus.errors import BadOption
 
 LIMIT_MAX = 1_000_000

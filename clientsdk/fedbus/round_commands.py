@@ -10,7 +10,7 @@ from fedbus_schemas.views import ClientView, TimelineView
 
 from fedbus import _waterfall
 from fedbus.api import _access
-from fedbus.api._http import Connection
+from fedbus.api._sync.connection import Connection
 from fedbus.record_commands import Api, As, OfProject, Output, TokenFile
 
 app = typer.Typer(no_args_is_help=True, help="Rounds of a session.")

@@ -45,9 +45,9 @@ class AsyncConnection:
         """Close the connections."""
         await self._http.aclose()
 
-    async def get(self, kind: type[M], path: str, params: Mapping[str, Scalar] | None = None) -> M:
+    async def get(self, kind: type[M], path: str, params: Filters | None = None) -> M:
         """Read one thing."""
-        return await self._answer(kind, "GET", path, params=params)
+        return await self._answer(kind, "GET", path, params=query(params or {}))
 
     async def send(
         self,

@@ -46,9 +46,9 @@ class Connection:
         """Close the connections."""
         self._http.close()
 
-    def get(self, kind: type[M], path: str, params: Mapping[str, Scalar] | None = None) -> M:
+    def get(self, kind: type[M], path: str, params: Filters | None = None) -> M:
         """Read one thing."""
-        return self._answer(kind, "GET", path, params=params)
+        return self._answer(kind, "GET", path, params=query(params or {}))
 
     def send(
         self,
