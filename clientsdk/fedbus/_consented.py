@@ -13,6 +13,7 @@ from fedbus._store import Kept
 from fedbus._updates import Update
 from fedbus.consent.guard import Guard
 from fedbus.consent.policy import Denied, Limits, Request
+from fedbus.errors import OverLimit
 
 log = logging.getLogger("fedbus")
 
@@ -46,8 +47,13 @@ class Consented:
             self._spawn(self._declining.say(job, client, verdict, until))
             return None
         watch = _Watch(verdict.limits, withdrawal)
-        update = await self._jobs.train(job, client, withdrawal)
-        denied = watch.stop()
+        update: Update | None = None
+        denied: Denied | None = None
+        try:
+            update = await self._jobs.train(job, client, withdrawal)
+        except OverLimit as over:
+            denied = Denied(over.rule, str(over))
+        denied = watch.stop() or denied
         if denied is None and update is not None:
             denied = self._guard.may_send(request, update.blob.size)
         self._end(request, watch, denied, done=update is not None)
@@ -68,8 +74,13 @@ class Consented:
             self._spawn(self._declining.say(job, client, verdict, until))
             return None
         watch = _Watch(verdict.limits, withdrawal)
-        report = await self._jobs.validate(job, withdrawal)
-        denied = watch.stop()
+        report: ValidationReport | None = None
+        denied: Denied | None = None
+        try:
+            report = await self._jobs.validate(job, withdrawal)
+        except OverLimit as over:
+            denied = Denied(over.rule, str(over))
+        denied = watch.stop() or denied
         self._end(request, watch, denied, done=report is not None)
         if denied is None:
             return report

@@ -25,7 +25,7 @@ from fedbus._store import Kept, in_memory
 from fedbus._turns import Turns
 from fedbus._updates import Update
 from fedbus.consent.policy import LOCAL, Package
-from fedbus.errors import BadPackage, FedbusError, TaskAborted
+from fedbus.errors import BadPackage, FedbusError, OverLimit, TaskAborted
 from fedbus.recorder import Recorder
 from fedbus.trainer import Packages, Settings, Trainer
 
@@ -108,7 +108,8 @@ class Jobs:
         blob = job.task.package
         if isinstance(self._trainer, Trainer) or self._trainer.is_local or blob is None:
             return LOCAL
-        return Package.remote(blob.digest)
+        signatures = blob.signatures or ()
+        return Package.remote(blob.digest, [(one.key, one.signature) for one in signatures])
 
     def budget_s(self, task: TrainTask) -> float:
         """How long to go on trying to work on a task.
@@ -118,9 +119,11 @@ class Jobs:
         return max(task.deadline.timestamp() - time.time(), self._patience_s)
 
     async def train(self, job: TrainJob, client: str, withdrawal: Withdrawal) -> Update | None:
-        """Train. None, and a line in the log, when there is no update."""
+        """Train. None, and a line in the log, when there is no update. Raises `OverLimit`."""
         try:
             return await self._train(job, client, withdrawal)
+        except OverLimit:
+            raise
         except Stopped:
             log.debug("%s: the download was given up", job.key)
         except TaskAborted:
@@ -130,10 +133,12 @@ class Jobs:
         return None
 
     async def validate(self, job: ValidateJob, withdrawal: Withdrawal) -> ValidationReport | None:
-        """Validate. None, and a line in the log, when there is no report."""
+        """Validate. None, and a line in the log, when there is no report. Raises `OverLimit`."""
         place = f"{job.session} round {job.task.round}"
         try:
             return await self._validate(job, place, withdrawal)
+        except OverLimit:
+            raise
         except Stopped:
             log.debug("%s: the download was given up", place)
         except TaskAborted:

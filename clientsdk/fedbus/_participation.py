@@ -89,7 +89,7 @@ class Participation:
         self._blobs: Store = store or Blobs(options.store_timeout_s)
         self._kept = _opening.kept(options, keys.device)
         if not isinstance(trainer, Trainer):
-            trainer.begin(credentials.name, keys.device, desk.recorder)
+            trainer.begin(credentials.name, keys.device, desk.recorder, guard.limits)
         self._jobs = Jobs(
             trainer,
             project=credentials.project,

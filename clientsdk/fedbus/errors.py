@@ -101,6 +101,14 @@ class PackageFailed(FedbusError):
         super().__init__(f"{what}: {how}{f': {line}' if line else ''}")
 
 
+class OverLimit(PackageFailed):
+    """A compute package took more than the data's owner allows, by the rule of this name, and was ended."""
+
+    def __init__(self, what: str, rule: str, how: str) -> None:
+        self.rule = rule
+        super().__init__(what, how)
+
+
 class Away(FedbusError):
     """A server did not answer. Nothing is wrong with what was asked; it is tried again."""
 

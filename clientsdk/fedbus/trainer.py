@@ -7,6 +7,7 @@ from typing import Any, Protocol, TypeAlias
 
 from numpy.typing import ArrayLike, NDArray
 
+from fedbus.consent.policy import Limits
 from fedbus.errors import BadOption
 from fedbus.recorder import Recorder
 
@@ -100,8 +101,10 @@ class Packages(Protocol):
     def is_local(self) -> bool:
         """Whether a folder of this machine runs, whatever a session pins."""
 
-    def begin(self, name: str, device: str, recorder: Recorder) -> None:
-        """Say which client the packages work for, before anything else."""
+    def begin(
+        self, name: str, device: str, recorder: Recorder, limits: Callable[[], Limits]
+    ) -> None:
+        """Say which client the packages work for, within which limits of its owner's. The first call."""
 
     def end(self) -> None:
         """End what the packages still run. The last call."""

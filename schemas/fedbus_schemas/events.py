@@ -20,7 +20,7 @@ from fedbus_schemas.ids import (
     SessionId,
     Sha256,
 )
-from fedbus_schemas.models import BlobRef, ModelRef
+from fedbus_schemas.models import BlobRef, ModelRef, PackageRef
 from fedbus_schemas.refusals import RefusalCode
 from fedbus_schemas.sessions import COHORT_SIZE_MAX, RoundTimeout, SessionSettings
 from fedbus_schemas.wire import Message
@@ -69,7 +69,7 @@ class SessionStarted(Event):
     session: SessionId
     settings: SessionSettings
     model: ModelRef
-    package: BlobRef | None = None
+    package: PackageRef | None = None
 
 
 class RoundOpened(Event):

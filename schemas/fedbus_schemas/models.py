@@ -4,12 +4,13 @@ from typing import Annotated
 
 from pydantic import Field
 
-from fedbus_schemas.ids import Sha256
+from fedbus_schemas.ids import PublicKey, Sha256, Signature
 from fedbus_schemas.wire import Message
 
 TENSORS_MAX = 16_384
 INLINE_BYTES_MAX = 64 * 1024
 """The largest blob that may ride inside a message."""
+PACKAGE_SIGNATURES_MAX = 16
 
 
 class BlobRef(Message):
@@ -17,6 +18,21 @@ class BlobRef(Message):
 
     digest: Sha256
     size: Annotated[int, Field(ge=0)]
+
+
+class PackageSignature(Message):
+    """Somebody vouches for a package: the signature (`signing.PACKAGE`) over the archive's digest."""
+
+    key: PublicKey
+    signature: Signature
+
+
+class PackageRef(BlobRef):
+    """A compute package. `signatures`: who vouches for it; an owner's policy says whom to believe."""
+
+    signatures: (
+        Annotated[tuple[PackageSignature, ...], Field(max_length=PACKAGE_SIGNATURES_MAX)] | None
+    ) = None
 
 
 class ModelRef(BlobRef):

@@ -5,7 +5,7 @@ from typing import Annotated
 from pydantic import AwareDatetime, Field, StringConstraints
 
 from fedbus_schemas.ids import ClientId, DeviceKey, PublicKey, SessionId, Sha256
-from fedbus_schemas.models import BlobRef, ModelRef
+from fedbus_schemas.models import ModelRef, PackageRef
 from fedbus_schemas.wire import Message
 
 
@@ -36,7 +36,7 @@ class ModelRecord(Message):
 class PackageRecord(Message):
     """A compute package that somebody uploaded. `form` is the kind of archive that it is."""
 
-    package: BlobRef
+    package: PackageRef
     name: Annotated[str, StringConstraints(max_length=128)] = ""
     form: Annotated[str, StringConstraints(max_length=16)] = ""
     since: AwareDatetime
@@ -50,7 +50,7 @@ class FederationRecord(Message):
     """
 
     generation: Annotated[int, Field(ge=1)] = 1
-    package: BlobRef | None = None
+    package: PackageRef | None = None
     model: Sha256 | None = None
     session: SessionId | None = None
     since: AwareDatetime

@@ -14,7 +14,7 @@ from pydantic import (
 
 from fedbus_schemas.aggregators import Given, Parameters, parameters_of
 from fedbus_schemas.ids import SETTINGS_MAX, SessionId, SessionName, Settings
-from fedbus_schemas.models import INLINE_BYTES_MAX, BlobRef, ModelRef
+from fedbus_schemas.models import INLINE_BYTES_MAX, ModelRef, PackageRef
 from fedbus_schemas.selection import ClientQuery
 from fedbus_schemas.wire import Message
 
@@ -170,7 +170,7 @@ class StartSession(Message):
     session: SessionId
     settings: SessionSettings
     model: ModelRef
-    package: BlobRef | None = None
+    package: PackageRef | None = None
 
 
 class PauseSession(Message):

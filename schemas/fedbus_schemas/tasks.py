@@ -23,7 +23,7 @@ from fedbus_schemas.ids import (
     Sha256,
     Signature,
 )
-from fedbus_schemas.models import BlobRef
+from fedbus_schemas.models import BlobRef, PackageRef
 from fedbus_schemas.refusals import Refusal
 from fedbus_schemas.wire import Message
 
@@ -59,7 +59,7 @@ class TrainTask(Message):
     session_name: SessionName | None = None
     cohort: Annotated[int, Field(ge=1)] | None = None
     local_packages: bool | None = None
-    package: BlobRef | None = None
+    package: PackageRef | None = None
 
 
 class ValidateTask(Message):
@@ -73,7 +73,7 @@ class ValidateTask(Message):
     session_name: SessionName | None = None
     cohort: Annotated[int, Field(ge=1)] | None = None
     local_packages: bool | None = None
-    package: BlobRef | None = None
+    package: PackageRef | None = None
 
 
 Task = Annotated[TrainTask | ValidateTask, Field(discriminator="kind")]

@@ -325,13 +325,14 @@ class ModelView(Message):
 
 
 class PackageView(Message):
-    """A stored compute package. `form` is the kind of archive."""
+    """A stored compute package. `form` is the kind of archive; `signers` are the keys that vouch for it."""
 
     digest: Sha256
     size: Count
     name: str = ""
     form: str = ""
     active: bool = False
+    signers: tuple[PublicKey, ...] = ()
     created: AwareDatetime
 
 

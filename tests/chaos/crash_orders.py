@@ -5,6 +5,8 @@ import secrets
 
 import httpx
 import numpy as np
+from Crypto.PublicKey import ECC
+from fedbus.consent.signers import signature
 from fedbus_core.aggregation.tensorfile import write
 from fedbus_runtime.system_clock import SystemClock
 from fedbus_schemas import subjects
@@ -56,11 +58,15 @@ async def make_and_revoke_a_token(stage: Stage) -> None:
 
 
 async def use_a_package(stage: Stage) -> None:
-    """In a project of its own, upload a package, activate it and start a session that pins it."""
+    """In a project of its own, upload a package, vouch for it, activate it, start a session that pins it."""
     fed, project = stage.fed, {"project": f"{stage.fed.project}-{secrets.token_hex(4)}"}
     archive = b"\x1f\x8b" + secrets.token_bytes(16)
     await stage.arm()
     package = (await fed.ask("POST", "/v1/packages", content=archive, params=project))["digest"]
+    vouched = signature(ECC.generate(curve="Ed25519"), package).model_dump()
+    place = f"/v1/packages/{package}"
+    view = await fed.ask("POST", f"{place}/signatures", json=vouched, params=project)
+    assert view["signers"] == [vouched["key"]]
     await fed.ask("PUT", "/v1/packages/active", json={"package": package}, params=project)
     model = (await fed.ask("POST", "/v1/models", content=write(TINY), params=project))["digest"]
     body = {"session": "pinned", "model": model, "minimum": 1}

@@ -120,6 +120,7 @@ RUNS: Mapping[str, Run] = {
     "api.dead_letters.drop.delete": Run(letters.drop_work),
     "api.packages.upload.put": PACKAGE,
     "api.packages.upload.append": PACKAGE,
+    "api.packages.sign.append": PACKAGE,
     "api.packages._append.append": PACKAGE,
     "api.packages.for_session.append": PACKAGE,
     "api.people._replace.append": CLIENT,

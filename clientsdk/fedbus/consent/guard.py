@@ -12,6 +12,7 @@ from fedbus.consent.policy import (
     Allowed,
     Denied,
     Keyed,
+    Limits,
     Policy,
     Request,
     Verdict,
@@ -88,6 +89,10 @@ class Guard:
     def metrics(self, found: Mapping[str, float]) -> dict[str, float]:
         """Leave out the metrics that may not leave."""
         return {name: value for name, value in found.items() if self.may_leave("metrics", name)}
+
+    def limits(self) -> Limits:
+        """What a task may use now. From any thread."""
+        return self._policy.limits
 
     def may_leave(self, what: Keyed, key: str) -> bool:
         """Whether a value with this key may be sent. From any thread."""

@@ -8,18 +8,22 @@ import sys
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from math import isinf
 from pathlib import Path
 
-from fedbus.errors import BadPackage, PackageFailed, TaskAborted
+from fedbus.errors import BadPackage, OverLimit, PackageFailed, TaskAborted
 from fedbus.packages import keeper
 from fedbus.packages.limits import RunLimits
 
 LOOK_S = 0.1
 """How often a thread that waits for a package asks whether its task was withdrawn."""
 REPORT_BYTES_MAX = 512 * 1024
+_RULES = {"cpu": "limits.cpu_s", "memory": "limits.memory_mib"}
+"""The owner's rule that sets a limit."""
 
 _TOLD = {
     "timeout": "it ran longer than timeout_s = {timeout_s:g} s and was ended",
+    "cpu": "it computed for more than cpu_s = {cpu_s:g} s and was ended",
     "memory": "it took more than memory_bytes = {memory_bytes} and was ended",
     "processes": "it had more than processes_max = {processes_max} processes and was ended",
     "disk": "it put more than disk_bytes = {disk_bytes} or disk_files_max = {disk_files_max} files on the "
@@ -52,7 +56,10 @@ class Ended:
         return error_line(self.stderr) or error_line(self.stdout)
 
     def demand_well(self, what: str, limits: RunLimits) -> None:
-        """Raise `PackageFailed` unless it ended well, `TaskAborted` if its task was withdrawn."""
+        """Raise `PackageFailed` unless it ended well, `TaskAborted` if its task was withdrawn.
+
+        And `OverLimit` where the limit that it passed is the data owner's.
+        """
         if self.is_well:
             return
         told = f"it ended with {self.code}"
@@ -62,6 +69,9 @@ class Ended:
             told = _TOLD[self.how].format(
                 **{name: getattr(limits, name) for name in limits.__slots__}
             )
+            rule = _RULES.get(self.how)
+            if rule in limits.rules:
+                raise OverLimit(what, str(rule), told)
         elif self.code is not None and self.code < 0:
             told = f"it was ended by signal {-self.code}"
         raise PackageFailed(what, told, self.line)
@@ -95,6 +105,7 @@ class Contained:
             "watched": [str(one) for one in watched],
             "passed": [] if passed is None else [passed],
             **{name: getattr(limits, name) for name in limits.__slots__},
+            "cpu_s": None if isinf(limits.cpu_s) else limits.cpu_s,
         }
         self._stopping = threading.Lock()
         self._keeper = subprocess.Popen(  # noqa: S603  # our own script
@@ -107,6 +118,10 @@ class Contained:
         assert self._keeper.stdin is not None
         self._keeper.stdin.write(json.dumps(asked).encode() + b"\n")
         self._keeper.stdin.flush()
+
+    def cpu_s(self) -> float:
+        """How many seconds its processes have computed so far."""
+        return keeper.Tree(self._keeper.pid).cpu_s()
 
     def stop(self) -> None:
         """Ask it to end, and have it ended when its grace is over. Does not wait; from any thread."""

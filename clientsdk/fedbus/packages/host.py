@@ -9,6 +9,7 @@ from collections import OrderedDict
 from collections.abc import Callable
 from pathlib import Path
 
+from fedbus.consent.policy import Limits
 from fedbus.errors import BadPackage, FedbusError
 from fedbus.packages import room
 from fedbus.packages.archive import fingerprint
@@ -38,14 +39,12 @@ class PackageHost:
         self,
         folder: Path,
         *,
-        allowed: frozenset[str] | None = None,
         run_limits: RunLimits | None = None,
         archive_limits: ArchiveLimits | None = None,
         store_limits: StoreLimits | None = None,
     ) -> None:
-        """Keep everything below `folder`. `allowed`: the only digests that may run; none = all."""
+        """Keep everything below `folder`."""
         self._folder = folder
-        self._allowed = allowed
         self._run_limits = run_limits
         self._archive_limits = archive_limits
         self._store_limits = store_limits or StoreLimits()
@@ -57,9 +56,11 @@ class PackageHost:
         """Whether it runs a folder of this machine, whatever a session pins."""
         return False
 
-    def begin(self, name: str, device: str, recorder: Recorder) -> None:
+    def begin(
+        self, name: str, device: str, recorder: Recorder, limits: Callable[[], Limits]
+    ) -> None:
         """Say which client the packages work for."""
-        self._owner = Owner(name, device, recorder)
+        self._owner = Owner(name, device, recorder, limits)
         _sweep(self._folder / WORK)
 
     def end(self) -> None:
@@ -78,10 +79,6 @@ class PackageHost:
 
         Raises `BadPackage` and `PackageFailed`.
         """
-        if self._allowed is not None and digest not in self._allowed:
-            raise BadPackage(
-                f"this client does not run the package {digest}: it is not listed here"
-            )
         package = self._loaded.get(digest)
         if package is None:
             package = self._loaded[digest] = self._ready(digest, archive, cancelled)
@@ -168,9 +165,11 @@ class LocalPackage:
         """Whether it runs a folder of this machine, whatever a session pins."""
         return True
 
-    def begin(self, name: str, device: str, recorder: Recorder) -> None:
+    def begin(
+        self, name: str, device: str, recorder: Recorder, limits: Callable[[], Limits]
+    ) -> None:
         """Say which client the package works for."""
-        self._owner = Owner(name, device, recorder)
+        self._owner = Owner(name, device, recorder, limits)
         _sweep(self._folder / WORK)
 
     def end(self) -> None:

@@ -27,10 +27,12 @@ PR_SET_CHILD_SUBREAPER = 36
 
 
 class Tree:
-    """The processes below us, as /proc knows them."""
+    """The processes below one, as /proc knows them."""
 
-    def __init__(self) -> None:
+    def __init__(self, root: int) -> None:
+        self.root = root
         self.page = os.sysconf("SC_PAGE_SIZE")
+        self.ticks = os.sysconf("SC_CLK_TCK")
 
     def below(self) -> list[int]:
         """Give all descendants."""
@@ -42,7 +44,7 @@ class Tree:
                         after = file.read().rpartition(b")")[2].split()
                     if after[0] != b"Z":
                         children.setdefault(int(after[1]), []).append(int(name))
-        found, todo = [], [os.getpid()]
+        found, todo = [], [self.root]
         while todo:
             inner = children.get(todo.pop(), [])
             found += inner
@@ -67,6 +69,17 @@ class Tree:
                 kib = [int(line.split()[1]) for line in file if line.startswith(b"Pss_Anon:")]
                 total += sum(kib) * 1024
         return total
+
+    def cpu_s(self) -> float:
+        """Give how long these have computed, in seconds: those that are there, and those that were."""
+        total = 0
+        for pid in (self.root, *self.below()):
+            with contextlib.suppress(OSError, ValueError, IndexError):
+                with open(f"/proc/{pid}/stat", "rb") as file:
+                    fields = file.read().rpartition(b")")[2].split()
+                own = 0 if pid == self.root else int(fields[11]) + int(fields[12])
+                total += own + int(fields[13]) + int(fields[14])  # of children that have ended
+        return total / self.ticks
 
     def sweep(self) -> int:
         """End all descendants: stop them first, so that none is born meanwhile. Give how many there were."""
@@ -93,7 +106,7 @@ class Run:
 
     def __init__(self, asked: dict[str, Any]) -> None:
         self.asked = asked
-        self.tree = Tree()
+        self.tree = Tree(os.getpid())
         self.tails = {"stdout": b"", "stderr": b""}
         self.peak = {"memory": 0, "processes": 0}
         self.disk_at = 0.0
@@ -142,6 +155,8 @@ class Run:
             return "processes"
         if memory > self.asked["memory_bytes"]:
             return "memory"
+        if self.asked["cpu_s"] is not None and self.tree.cpu_s() > self.asked["cpu_s"]:
+            return "cpu"
         if time.monotonic() >= self.disk_at:
             self.disk_at = time.monotonic() + 10 * LOOK_S
             used, files = disk(self.asked["watched"], self.asked["disk_files_max"])

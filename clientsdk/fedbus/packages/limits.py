@@ -1,6 +1,8 @@
 """Every limit on what a package may be and do, by its name."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+
+from fedbus.consent.policy import Limits
 
 MIB = 1024 * 1024
 
@@ -51,6 +53,8 @@ class RunLimits:
 
     timeout_s: float = 3600.0
     """Seconds until the run must have ended."""
+    cpu_s: float = float("inf")
+    """Seconds of computing of all its processes together; of one that stays, for one task."""
     memory_bytes: int = 8 * 1024 * MIB
     """Anonymous memory of all its processes together. One process may not map much more (`RLIMIT_DATA`)."""
     processes_max: int = 256
@@ -61,3 +65,17 @@ class RunLimits:
     """Files in its folders."""
     grace_s: float = 5.0
     """Seconds between the request to stop and the end by force."""
+    rules: tuple[str, ...] = ()
+    """Which of these the data's owner has set: the rules' names in the policy file."""
+
+
+def within(limits: RunLimits, owners: Limits) -> RunLimits:
+    """Give the stricter of the client's limits and those of the data's owner."""
+    rules: list[str] = []
+    if owners.cpu_s is not None and owners.cpu_s < limits.cpu_s:
+        limits = replace(limits, cpu_s=owners.cpu_s)
+        rules.append("limits.cpu_s")
+    if owners.memory_mib is not None and owners.memory_mib * MIB < limits.memory_bytes:
+        limits = replace(limits, memory_bytes=owners.memory_mib * MIB)
+        rules.append("limits.memory_mib")
+    return replace(limits, rules=tuple(rules))

@@ -22,13 +22,14 @@ from typing import Any
 
 from fedbus import _files
 from fedbus._tensorfile import Array
+from fedbus.consent.policy import Limits
 from fedbus.errors import BadPackage, BadResult
 from fedbus.packages import containment, environment, inner, results
 from fedbus.packages.containment import Ended
 from fedbus.packages.environment import Environment
 from fedbus.packages.extraction import root_of
 from fedbus.packages.forms import form_of
-from fedbus.packages.limits import RunLimits, StoreLimits
+from fedbus.packages.limits import RunLimits, StoreLimits, within
 from fedbus.packages.manifest import OURS, Manifest, read_manifest
 from fedbus.packages.service import Asked, Service
 from fedbus.recorder import Recorder
@@ -56,6 +57,8 @@ class Owner:
     name: str = ""
     device: str = ""
     recorder: Recorder = field(default_factory=Recorder)
+    limits: Callable[[], Limits] = Limits
+    """What the data's owner lets a task use, now."""
 
 
 class Package:
@@ -72,16 +75,21 @@ class Package:
         """Read the manifest and see to the environment. Raises `BadPackage` and `PackageFailed`."""
         self.folder = root_of(folder)
         self.manifest: Manifest = read_manifest(self.folder)
-        self.limits = limits or RunLimits()
+        self._limits = limits or RunLimits()
         self._places = places
         self._owner = owner or Owner()
         self._form = form_of(self.manifest)
         self._environment: Environment = environment.ensure(
-            self.folder, self.manifest, places.environments, self.limits, cancelled, places.store
+            self.folder, self.manifest, places.environments, self._limits, cancelled, places.store
         )
         self._service: Service | None = None
         self._home: Path | None = None
         self._starting = threading.Lock()
+
+    @property
+    def limits(self) -> RunLimits:
+        """What a run may take now."""
+        return within(self._limits, self._owner.limits())
 
     def has(self, entry: str) -> bool:
         """Whether the package has this entry point, as a command or as a registered function."""
@@ -130,15 +138,16 @@ class Package:
 
         Raises `PackageFailed` unless it ends well, `TaskAborted` when its task was withdrawn meanwhile.
         """
+        limits = self.limits
         ended = containment.run(
             self._command(entry, arguments),
             folder=self.folder,
             env={**self._environment.variables(work), **(env or {})},
             watched=[self.folder, work],
-            limits=self.limits,
+            limits=limits,
             cancelled=cancelled,
         )
-        ended.demand_well(f"entry point {entry}", self.limits)
+        ended.demand_well(f"entry point {entry}", limits)
         return ended
 
     def build(self, output: Path, cancelled: Callable[[], bool] = lambda: False) -> Ended:
@@ -225,9 +234,10 @@ class Package:
         return [program, "-P", inner.__file__, str(self.folder), file, entry]
 
     def _running(self, cancelled: Callable[[], bool]) -> Service:
-        """Give the process that stays, begun anew if it has ended."""
+        """Give the process that stays, begun anew if it has ended or its limits are others now."""
         with self._starting:
-            if self._service is not None and self._service.is_alive:
+            limits = self.limits
+            if self._service is not None and self._service.may_go_on(limits):
                 return self._service
             self._end()
             self._home = self._new_folder()
@@ -239,7 +249,7 @@ class Package:
                 folder=self.folder,
                 env=self._environment.variables(self._home),
                 watched=[self.folder, self._home],
-                limits=self.limits,
+                limits=limits,
             )
             try:
                 service.ready(cancelled)

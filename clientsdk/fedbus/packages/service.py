@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from contextvars import Context, copy_context
 from dataclasses import dataclass, field, replace
+from math import inf, isinf
 from pathlib import Path
 from typing import Any
 
@@ -82,7 +83,7 @@ class Service:
                 folder=folder,
                 env={**env, inner.CHANNEL: str(theirs.fileno())},
                 watched=watched,
-                limits=replace(limits, timeout_s=FOREVER_S),
+                limits=replace(limits, timeout_s=FOREVER_S, cpu_s=inf),
                 passed=theirs.fileno(),
             )
         self._socket = ours
@@ -93,6 +94,10 @@ class Service:
     def is_alive(self) -> bool:
         """Whether it can be asked."""
         return not self._is_gone.is_set()
+
+    def may_go_on(self, limits: RunLimits) -> bool:
+        """Whether it can be asked, and lives within these limits."""
+        return self.is_alive and self._limits == limits
 
     def ready(self, cancelled: Callable[[], bool]) -> None:
         """Wait until `startup` has returned. Raises `PackageFailed` and `TaskAborted`."""
@@ -142,6 +147,7 @@ class Service:
     ) -> Any:
         """Wait for an answer, within the limits."""
         until = time.monotonic() + self._limits.timeout_s
+        computed_s = self._computed_s()
         told_at: float | None = None
         while True:
             try:
@@ -160,9 +166,18 @@ class Service:
                 self.close()
                 raise TaskAborted(f"{what}: its task was withdrawn, and the package was ended")
             if now > until:
-                self.close()
-                ended = self._ended or Ended("timeout", None, "", "", self._limits.timeout_s)
-                replace(ended, how="timeout").demand_well(what, self._limits)
+                self._end_for("timeout", what)
+            if self._computed_s() - computed_s > self._limits.cpu_s:
+                self._end_for("cpu", what)
+
+    def _computed_s(self) -> float:
+        """How long its processes have computed, where that is limited."""
+        return 0.0 if isinf(self._limits.cpu_s) else self._contained.cpu_s()
+
+    def _end_for(self, how: str, what: str) -> None:
+        self.close()
+        ended = self._ended or Ended(how, None, "", "", 0.0)
+        replace(ended, how=how).demand_well(what, self._limits)
 
     def _fail(self, what: str, *, was_withdrawn: bool) -> None:
         ended = self._ended

@@ -11,7 +11,7 @@ from fedbus_schemas.ids import (
     SessionId,
     Sha256,
 )
-from fedbus_schemas.models import BlobRef, ModelRef
+from fedbus_schemas.models import BlobRef, ModelRef, PackageRef
 from fedbus_schemas.sessions import SessionSettings
 from fedbus_schemas.views import Outcome, RunOutcome
 from fedbus_schemas.wire import Message
@@ -108,7 +108,7 @@ class SessionDocument(Message):
     reason: str = ""
     completed: int = 0
     rounds_total: int
-    package: BlobRef | None = None
+    package: PackageRef | None = None
     look_again: AwareDatetime | None = None
     latest: RoundDocument | None = None
     metrics: Metrics = Field(default={})

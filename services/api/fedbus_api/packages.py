@@ -11,10 +11,11 @@ from collections.abc import AsyncIterable
 
 from fedbus_runtime.errors import Conflict
 from fedbus_runtime.ports import Blobs, Clock, StoredMessage, Streams
-from fedbus_schemas import keys, subjects
+from fedbus_runtime.signing_keys import verify
+from fedbus_schemas import keys, signing, subjects
 from fedbus_schemas.codec import Unreadable, read
 from fedbus_schemas.ids import ProjectId, SessionId, Sha256
-from fedbus_schemas.models import BlobRef
+from fedbus_schemas.models import PACKAGE_SIGNATURES_MAX, PackageRef, PackageSignature
 from fedbus_schemas.refusals import RefusalCode
 from fedbus_schemas.registry import FederationRecord, PackageRecord
 from fedbus_schemas.streams import REGISTRY
@@ -57,7 +58,7 @@ class Packages:
                 detail = f"the bytes have the SHA-256 {found}, not {digest}"
                 raise Problem(RefusalCode.HASH_MISMATCH, detail)
             await self._blobs.put(keys.package(project, found), [content])
-        blob = BlobRef(digest=found, size=len(content))
+        blob = PackageRef(digest=found, size=len(content))
         record = PackageRecord(package=blob, name=name, form=form, since=self._clock.now())
         is_new = True
         try:
@@ -77,6 +78,34 @@ class Packages:
     async def package(self, project: ProjectId, digest: Sha256) -> PackageView:
         """Give a stored package. Raises `Problem`."""
         return await self._view(project, await self._record(project, digest))
+
+    async def sign(
+        self, project: ProjectId, digest: Sha256, signature: PackageSignature
+    ) -> PackageView:
+        """Keep that somebody vouches for a package; sessions that start from now on say so to their clients.
+
+        Raises `Problem` for a signature that does not hold.
+        """
+        if not verify(signature.key, signing.PACKAGE, digest, signature.signature):
+            detail = "over fl/package/v1, a zero byte and the archive's SHA-256"
+            raise Problem(RefusalCode.BAD_SIGNATURE, detail)
+        for _ in range(TRIES_MAX):
+            sequence, record = await self._found(project, digest)
+            others = [one for one in record.package.signatures or () if one.key != signature.key]
+            if len(others) >= PACKAGE_SIGNATURES_MAX:
+                raise Problem(RefusalCode.TOO_LARGE, f"{PACKAGE_SIGNATURES_MAX} signatures at most")
+            signed = record.package.model_copy(update={"signatures": (*others, signature)})
+            following = record.model_copy(update={"package": signed})
+            try:
+                await self._streams.append(
+                    subjects.package_record(project, digest),
+                    following.to_bytes(),
+                    expected=sequence,
+                )
+            except Conflict:
+                continue
+            return await self._view(project, following)
+        raise _busy()
 
     async def active(self, project: ProjectId) -> PackageView:
         """Give the package that a new session pins. Raises `Problem`."""
@@ -137,7 +166,7 @@ class Packages:
 
     async def for_session(
         self, project: ProjectId, session: SessionId, wanted: Sha256 | None
-    ) -> BlobRef | None:
+    ) -> PackageRef | None:
         """Give the package that a new session pins; from now on the federation is configured.
 
         None when there is no active one and none is wanted. Raises `Problem` for a package that is neither
@@ -147,28 +176,31 @@ class Packages:
             sequence, current = await self._current(project)
             if wanted is not None and (current.package is None or current.package.digest != wanted):
                 return await self._earlier(project, wanted)
-            if current.package is None or current.session is not None:
-                return current.package
+            if current.package is None:
+                return None
+            package = (await self._record(project, current.package.digest)).package  # as signed now
+            if current.session is not None:
+                return package
             configured = current.model_copy(update={"session": session})
             # First the generation: whoever sees the federation as configured finds it among them.
             generation = subjects.generation_record(project, current.generation)
             await self._streams.append(generation, configured.to_bytes())
             if await self._append(project, configured, sequence):
-                return current.package
+                return package
         raise _busy()
 
-    async def _earlier(self, project: ProjectId, wanted: Sha256) -> BlobRef:
+    async def _earlier(self, project: ProjectId, wanted: Sha256) -> PackageRef:
         package = (await self._record(project, wanted)).package
         stored = await self._streams.read(REGISTRY, subjects.generation_record(project))
         known = [read(FederationRecord, one.data).package for one in stored]
-        if package not in known:
+        if wanted not in [one.digest for one in known if one is not None]:
             raise Problem(RefusalCode.PACKAGE_NOT_CONFIGURED, f"package {wanted}")
         return package
 
-    async def _replace(self, project: ProjectId, package: BlobRef | None) -> FederationView:
+    async def _replace(self, project: ProjectId, package: PackageRef | None) -> FederationView:
         for _ in range(TRIES_MAX):
             sequence, current = await self._current(project)
-            if current.package == package:
+            if _is(current.package, package):
                 break
             if current.is_configured:
                 assert current.package is not None, "a configured federation has a package"
@@ -201,15 +233,23 @@ class Packages:
         return True
 
     async def _record(self, project: ProjectId, digest: Sha256) -> PackageRecord:
+        return (await self._found(project, digest))[1]
+
+    async def _found(self, project: ProjectId, digest: Sha256) -> tuple[int, PackageRecord]:
         message = await self._streams.last(REGISTRY, subjects.package_record(project, digest))
         record = _package(message) if message is not None else None
-        if record is None:
+        if message is None or record is None:
             raise Problem(RefusalCode.NOT_FOUND, f"package {digest} in project {project}")
-        return record
+        return message.sequence, record
 
     async def _view(self, project: ProjectId, record: PackageRecord) -> PackageView:
         _, current = await self._current(project)
         return _shown(record, current)
+
+
+def _is(one: PackageRef | None, other: PackageRef | None) -> bool:
+    """Whether both are the same archive, whoever vouches for it."""
+    return (one and one.digest) == (other and other.digest)
 
 
 def _package(message: StoredMessage) -> PackageRecord | None:
@@ -225,7 +265,8 @@ def _shown(record: PackageRecord, current: FederationRecord) -> PackageView:
         size=record.package.size,
         name=record.name,
         form=record.form,
-        active=current.package == record.package,
+        active=_is(current.package, record.package),
+        signers=tuple(one.key for one in record.package.signatures or ()),
         created=record.since,
     )
 

@@ -4,6 +4,8 @@ import asyncio
 import hashlib
 
 import pytest
+from Crypto.PublicKey import ECC
+from fedbus.consent.signers import signature
 
 ONE, TWO = b"\x1f\x8b" + b"one" * 9, b"PK\x03\x04" + b"two" * 9
 
@@ -124,3 +126,23 @@ async def test_a_swap_and_a_start_at_once_cannot_both_be_right(world, file) -> N
         federation = (await client.get("/v1/federation")).json()
         assert started.json()["package"] == federation["package"]
         assert (swapped.status_code == 200) == (federation["package"] == two)
+
+
+async def test_signatures_ride_to_the_sessions_that_start_after_them(world, file) -> None:
+    async with world.client() as client:
+        package, _, model = await packages_and_seed(client, file)
+        await client.put("/v1/packages/active", json={"package": package})
+        one, other = (signature(ECC.generate(curve="Ed25519"), package) for _ in range(2))
+        place = f"/v1/packages/{package}/signatures"
+        for vouched in (one, other, one):
+            view = (await client.post(place, json=vouched.model_dump())).json()
+        assert set(view["signers"]) == {one.key, other.key}
+        assert len(view["signers"]) == 2
+        assert view["active"]
+        assert (await client.get(f"/v1/packages/{package}")).json() == view
+        false = {**one.model_dump(), "key": other.key}
+        assert (await client.post(place, json=false)).json()["code"] == "bad_signature"
+        again = await client.put("/v1/packages/active", json={"package": package})
+        assert again.is_success
+        started = await client.post("/v1/sessions", json={"session": "signed", "model": model})
+        assert started.is_success, started.text

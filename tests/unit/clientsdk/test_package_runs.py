@@ -139,6 +139,11 @@ for _ in range(200):
         time.sleep(600)
 time.sleep(600)
 """
+CHILD = """
+import subprocess, sys
+while True:
+    subprocess.run([sys.executable, "-c", "sum(range(10**7))"])
+"""
 MEMORY = "import time\nkept = [bytearray(b'x' * 10**6) for _ in range(400)]\ntime.sleep(600)"
 ONE_GRAB = "kept = bytearray(4 * 2**30)"
 DISK = "import time\nfor n in range(100):\n    open(f'f{n}', 'wb').write(b'x' * 10**6)\ntime.sleep(600)"
@@ -152,6 +157,8 @@ ONE_FILE = "open('f', 'wb').write(b'x' * 10**8)"
         (FORK, {"processes_max": 50}, "processes_max", ""),
         (MEMORY, {"memory_bytes": 200 * MIB}, "memory_bytes", ""),
         (ONE_GRAB, {"memory_bytes": 200 * MIB}, "it ended with 1", "MemoryError"),
+        ("while True: pass", {"cpu_s": 0.5}, "cpu_s = 0.5", ""),
+        (CHILD, {"cpu_s": 0.5}, "cpu_s = 0.5", ""),
         (DISK, {"disk_bytes": 30 * MIB}, "disk_bytes", ""),
         (
             ONE_FILE,
@@ -161,7 +168,17 @@ ONE_FILE = "open('f', 'wb').write(b'x' * 10**8)"
         ),
         ("import os\nos.kill(os.getpid(), 9)", {}, "ended by signal 9|ended with 137", ""),
     ],
-    ids=["hangs", "forks", "memory", "one grab", "disk", "one file", "dies"],
+    ids=[
+        "hangs",
+        "forks",
+        "memory",
+        "one grab",
+        "computes",
+        "its children compute",
+        "disk",
+        "one file",
+        "dies",
+    ],
 )
 def test_a_package_that_takes_too_much_is_ended(
     tmp_path: Path, text: str, limits: dict[str, float], how: str, line: str

@@ -11,7 +11,8 @@ from typing import Any
 import fedbus
 import numpy as np
 import pytest
-from fedbus.errors import BadPackage, BadResult, PackageFailed
+from fedbus.consent.policy import Limits
+from fedbus.errors import BadPackage, BadResult, OverLimit, PackageFailed
 from fedbus.packages.host import LocalPackage, PackageHost
 from fedbus.packages.limits import MIB, RunLimits
 from fedbus.packages.runners import Owner, Package, Places
@@ -42,6 +43,9 @@ def train(model, settings):
                 os.setsid()
                 time.sleep(600)
         time.sleep(600)
+    if do == "busy":
+        while True:
+            pass
     if do == "memory":
         kept = [bytearray(b"x" * 10**6) for _ in range(400)]
         time.sleep(600)
@@ -165,6 +169,30 @@ def test_one_that_goes_too_far_is_ended_and_begun_anew(made: Package, do: str, s
     assert train(made)[2]["calls"] == 1
 
 
+def test_the_owners_limits_bind_each_task_and_change_at_the_next(
+    tmp_path: Path, heard: Heard
+) -> None:
+    owners = Limits(cpu_s=1.0)
+    places = Places(tmp_path / "work", tmp_path / "environments")
+    package = Package(
+        write(tmp_path), places, RunLimits(), owner=Owner("north", "U", heard, lambda: owners)
+    )
+    package.start()
+    try:
+        first = train(package)[2]["pid"]
+        with pytest.raises(OverLimit, match=r"cpu_s = 1 s") as told:
+            train(package, do="busy")
+        assert told.value.rule == "limits.cpu_s"
+        second = train(package)[2]["pid"]
+        owners = Limits(memory_mib=64)
+        with pytest.raises(OverLimit, match="memory_bytes = 67108864") as told:
+            train(package, do="memory")
+        assert told.value.rule == "limits.memory_mib"
+        assert len({first, second, train(package)[2]["pid"]}) == 3
+    finally:
+        package.close()
+
+
 def test_a_withdrawn_task_is_told_and_one_that_does_not_listen_is_ended(made: Package) -> None:
     pid = train(made)[2]["pid"]
     began = time.monotonic()
@@ -244,7 +272,7 @@ def test_what_a_killed_client_left_is_removed(tmp_path: Path) -> None:
     work = tmp_path / "work"
     (work / "run-999999999-x").mkdir(parents=True)
     (work / f"run-{os.getpid()}-y").mkdir()
-    PackageHost(tmp_path).begin("a", "U", fedbus.Recorder())
+    PackageHost(tmp_path).begin("a", "U", fedbus.Recorder(), Limits)
     assert [path.name for path in work.iterdir()] == [f"run-{os.getpid()}-y"]
 
 

@@ -1,6 +1,8 @@
 """What an owner sees of a policy and of the task log on the command line."""
 
+import json
 from datetime import datetime
+from hashlib import sha256
 from importlib.metadata import entry_points
 from pathlib import Path
 
@@ -8,6 +10,7 @@ import pytest
 import typer
 from fedbus.cli import GROUP, gather
 from fedbus.consent import load
+from fedbus.consent.policy import Package
 from fedbus.consent.tasklog import NAME, Line, TaskLog
 from fedbus.errors import BadOption, BadPolicy
 from typer.testing import CliRunner, Result
@@ -92,3 +95,23 @@ def test_the_log_is_shown(app: typer.Typer, tmp_path: Path) -> None:
     assert say(app, "client", "log", str(tmp_path), "--limit", "1").output.count("\n") == 1
     assert '"what": "asked"' in say(app, "client", "log", str(tmp_path), "--json").output
     assert isinstance(say(app, "client", "log", str(tmp_path / "none")).exception, BadOption)
+
+
+def test_a_signer_vouches_for_a_package(app: typer.Typer, tmp_path: Path) -> None:
+    key, archive = tmp_path / "signer.key", tmp_path / "package.tgz"
+    archive.write_bytes(b"an archive")
+    public = say(app, "signer", "new", str(key)).output.strip()
+    assert key.stat().st_mode & 0o777 == 0o600
+    said = json.loads(say(app, "signer", "sign", str(archive), "--key", str(key)).output)
+    digest = sha256(b"an archive").hexdigest()
+    pair = (said["key"], said["signature"])
+    assert Package.remote(digest, [pair]).signers == (public,)
+    assert Package.remote("0" * 64, [pair]).signers == ()
+    again = say(app, "signer", "new", str(key))
+    assert isinstance(again.exception, BadOption)
+    for words in (
+        ["sign", str(archive), "--key", str(archive)],
+        ["sign", str(tmp_path / "none"), "--key", str(key)],
+        ["sign", str(archive), "--key", str(tmp_path / "none")],
+    ):
+        assert isinstance(say(app, "signer", *words).exception, BadOption), words

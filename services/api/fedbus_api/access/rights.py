@@ -102,6 +102,7 @@ NEEDS: Mapping[str, Need] = {
     "GET /v1/packages/active": _READ,
     "PUT /v1/packages/active": _OPERATE,
     "DELETE /v1/packages/active": _OPERATE,
+    "POST /v1/packages/{digest}/signatures": _OPERATE,
     "GET /v1/packages/count": _READ,
     "GET /v1/packages/{digest}": _READ,
     "GET /v1/packages/{digest}/checksum": _READ,

@@ -6,6 +6,7 @@ from fastapi import APIRouter, Body, Query, Request, Response
 from fastapi.responses import StreamingResponse
 from fedbus_schemas import keys
 from fedbus_schemas.ids import Sha256
+from fedbus_schemas.models import PackageSignature
 from fedbus_schemas.views import (
     ActivateRequest,
     ChecksumView,
@@ -80,6 +81,14 @@ async def activate(
 async def deactivate(api: Parts, project: Project = "default") -> FederationView:
     """Have new sessions pin none. Refused once a session has used the active one."""
     return await api.packages.deactivate(project)
+
+
+@router.post("/{digest}/signatures", summary="Vouch for a package")
+async def sign(
+    api: Parts, digest: Sha256, signature: PackageSignature, project: Project = "default"
+) -> PackageView:
+    """Keep an Ed25519 signature over the archive's SHA-256. Clients run what their owner's policy lists."""
+    return await api.packages.sign(project, digest, signature)
 
 
 @router.get("/{digest}", summary="Show a package")

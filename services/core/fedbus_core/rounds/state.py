@@ -16,7 +16,7 @@ from fedbus_schemas.events import (
     RoundOpened,
 )
 from fedbus_schemas.ids import ClientId
-from fedbus_schemas.models import BlobRef, ModelRef
+from fedbus_schemas.models import BlobRef, ModelRef, PackageRef
 from fedbus_schemas.sessions import SessionSettings
 from fedbus_schemas.tasks import Fate
 
@@ -157,7 +157,7 @@ class Session:
     settings: SessionSettings
     model: ModelRef
     rounds_total: int
-    package: BlobRef | None = None
+    package: PackageRef | None = None
     phase: SessionPhase = SessionPhase.RUNNING
     completed: int = 0
     round: Round | None = None
