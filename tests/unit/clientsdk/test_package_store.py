@@ -8,6 +8,7 @@ from pathlib import Path
 import fedbus
 import numpy as np
 import pytest
+from fedbus.consent.policy import Limits
 from fedbus.errors import BadPackage, PackageFailed
 from fedbus.packages import environment, room
 from fedbus.packages.archive import create
@@ -45,7 +46,7 @@ def packed(folder: Path, name: str, text: str) -> tuple[str, bytes]:
 
 def host(folder: Path, device: str = "U1", **limits: int) -> PackageHost:
     made = PackageHost(folder / "state", store_limits=StoreLimits(**limits))
-    made.begin("site", device, fedbus.Recorder())
+    made.begin("site", device, fedbus.Recorder(), Limits)
     return made
 
 
