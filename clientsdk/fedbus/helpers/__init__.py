@@ -2,7 +2,7 @@
 
 A helper turns arrays by name into a file and back. The servers see tensor files only; a helper stands
 between them and code that wants another form, as FEDn's packages do. Helpers are entry points of the group
-`fedbus.helpers`, or a module in the package's own folder with a class `Helper` in it.
+`fedbus.helpers`. One that a package ships runs in a process of that package (`fedbus.packages.forms`).
 
 ```python
 from pathlib import Path
@@ -22,9 +22,6 @@ with TemporaryDirectory() as folder:
 No helper unpickles anything, and every one bounds what it reads by the model that it expects.
 """
 
-import importlib.util
-import re
-import sys
 from collections.abc import Mapping
 from importlib.metadata import entry_points
 from pathlib import Path
@@ -35,8 +32,6 @@ from fedbus.errors import BadOption
 
 GROUP = "fedbus.helpers"
 DEFAULT = "safetensors"
-
-_NAME = re.compile(r"[a-z_][a-z0-9_]{0,63}")
 
 
 @runtime_checkable
@@ -59,20 +54,18 @@ def names() -> tuple[str, ...]:
     return tuple(sorted(entry_points(group=GROUP).names))
 
 
-def find(name: str, package: Path | None = None) -> Helper:
-    """Find a helper by its name: an installed one, else `NAME.py` in the package's folder.
-
-    The package's own one is code of that package: it is loaded and run in this process. Raises `BadOption`
-    when there is none, or when what is there is none.
-    """
+def find(name: str) -> Helper:
+    """Find an installed helper by its name. Raises `BadOption` when there is none, or what is there is none."""
     installed = entry_points(group=GROUP, name=name)
-    if installed:
-        return _made(next(iter(installed)).load(), name)
-    own = None if package is None or not _NAME.fullmatch(name) else package / f"{name}.py"
-    if own is None or not own.is_file():
-        where = "" if package is None else f", and there is no {name}.py in {package}"
-        raise BadOption(f"no helper is named {name!r}; there are {', '.join(names())}{where}")
-    return _made(_load(own, name), name)
+    if not installed:
+        raise BadOption(f"no helper is named {name!r}; there are {', '.join(names())}")
+    kind: object = next(iter(installed)).load()
+    made: object = kind() if callable(kind) else None
+    if not isinstance(made, Helper):
+        raise BadOption(
+            f"the helper {name!r} has no to_file(arrays, path) and from_file(path, like)"
+        )
+    return made
 
 
 def list_order(arrays: Mapping[str, Array]) -> tuple[str, ...]:
@@ -83,25 +76,3 @@ def list_order(arrays: Mapping[str, Array]) -> tuple[str, ...]:
     if all(name.isascii() and name.isdecimal() for name in arrays):
         return tuple(sorted(arrays, key=lambda name: (int(name), name)))
     return tuple(sorted(arrays))
-
-
-def _load(path: Path, name: str) -> object:
-    spec = importlib.util.spec_from_file_location(f"fedbus_package_{name}", path)
-    assert spec is not None, "a file that ends in .py has a loader"
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module  # as `import` would: dataclasses and pickles in it need that
-    spec.loader.exec_module(module)
-    found: object = getattr(module, "Helper", None)
-    if found is None:
-        raise BadOption(f"{path} has no class Helper")
-    return found
-
-
-def _made(kind: object, name: str) -> Helper:
-    made: object = kind() if callable(kind) else None
-    if not isinstance(made, Helper):
-        raise BadOption(
-            f"the helper {name!r} has no to_file(arrays, path) and from_file(path, like)"
-        )
-    return made

@@ -17,7 +17,6 @@ from fedbus.errors import BadModel, BadOption, BadPackage, BadResult, FedbusErro
 from fedbus.packages import linting
 from fedbus.packages.archive import create
 from fedbus.packages.extraction import root_of, unpack
-from fedbus.packages.forms import form_of
 from fedbus.packages.limits import RunLimits
 from fedbus.packages.manifest import Manifest, read_manifest
 from fedbus.packages.runners import Package, Places
@@ -122,7 +121,7 @@ def _try(asked: Asked) -> Iterator[Finding]:
 
 def _seed(package: Package, asked: Asked) -> tuple[dict[str, Array], Finding]:
     """Give the model to try with."""
-    form = form_of(package.manifest)
+    form = package.form
     if asked.model is not None:
         given = asked.model
         model = _made("model", lambda: form.read(given, {}))

@@ -3,13 +3,15 @@
 import json
 import shutil
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from fedbus import _tensorfile
 from fedbus._tensorfile import Array
 from fedbus.errors import BadResult
-from fedbus.helpers import DEFAULT, Helper, find
+from fedbus.helpers import DEFAULT, Helper, find, limits, names
+from fedbus.packages import converter
 from fedbus.packages.manifest import EDGE, FOREIGN_HELPER, Manifest
 
 SUFFIXES = {"numpyhelper": ".npz", DEFAULT: ".safetensors"}
@@ -49,19 +51,63 @@ class Form:
         return self.helper.from_file(_bare(path, like), like)
 
 
-def form_of(manifest: Manifest) -> Form:
-    """Give the form that a package reads and writes. Raises `BadOption` for an unknown helper."""
+class Shipped:
+    """Implements `fedbus.helpers.Helper` with the package's own one, which runs in a process of the package."""
+
+    def __init__(self, convert: Callable[..., None]) -> None:
+        """`convert(way, source, target, *like)` has `converter` convert a file. Raises `PackageFailed`."""
+        self._convert = convert
+
+    def to_file(self, arrays: Mapping[str, Array], path: Path) -> None:
+        """Write arrays in the package's form."""
+        given = path.with_name(f"{path.name}.tensors")
+        given.write_bytes(_tensorfile.write(arrays))
+        self._convert(converter.TO, given, path)
+        given.unlink()
+
+    def from_file(self, path: Path, like: Mapping[str, Array]) -> dict[str, Array]:
+        """Read arrays from the package's form. Raises `BadModel`, whatever came of it."""
+        made, model = (path.with_name(f"{path.name}.{end}") for end in ("tensors", "like"))
+        if like:
+            model.write_bytes(_tensorfile.write(like))
+        self._convert(converter.FROM, path, made, *([model] if like else []))
+        arrays = _tensorfile.read(limits.read(made, _bytes_max(like)))
+        limits.check_names(arrays, like)
+        for name, array in arrays.items():
+            limits.check_shape(name, array.shape, like)
+        return arrays
+
+
+def form_of(
+    manifest: Manifest, folder: Path | None = None, convert: Callable[..., None] | None = None
+) -> Form:
+    """Give the form that a package reads and writes. Raises `BadOption` for an unknown helper.
+
+    A helper that is not installed may be the package's own: `NAME.py` in its folder.
+    """
     name = manifest.helper
+    if convert is not None and folder is not None and own_helper(manifest, folder) is not None:
+        return Form(Shipped(convert), ".bin")
     return Form(find(name), SUFFIXES.get(name, ".bin"), in_container=manifest.file == EDGE)
+
+
+def own_helper(manifest: Manifest, folder: Path) -> str | None:
+    """Name the file of the helper that a package ships, if it does."""
+    file = f"{manifest.helper}.py"
+    is_own = manifest.helper.isidentifier() and manifest.helper not in names()
+    return file if is_own and (folder / file).is_file() else None
+
+
+def _bytes_max(like: Mapping[str, Array]) -> int:
+    """Bound a model by the one that is expected; where nothing is known, by the largest there may be."""
+    return SLACK_BYTES + 8 * sum(one.size for one in like.values()) if like else MODEL_BYTES_MAX
 
 
 def _bare(made: Path, like: Mapping[str, Array]) -> Path:
     """Take the model out of Scaleout's container, if it came in one. Nothing else of it is read."""
     if not zipfile.is_zipfile(made):
         return made
-    bytes_max = (
-        SLACK_BYTES + 8 * sum(one.size for one in like.values()) if like else MODEL_BYTES_MAX
-    )
+    bytes_max = _bytes_max(like)
     try:
         with zipfile.ZipFile(made) as container:
             if MEMBER not in container.namelist():

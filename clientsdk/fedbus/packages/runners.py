@@ -24,11 +24,11 @@ from fedbus import _files
 from fedbus._tensorfile import Array
 from fedbus.consent.policy import Limits
 from fedbus.errors import BadPackage, BadResult
-from fedbus.packages import containment, environment, inner, results
+from fedbus.packages import containment, converter, environment, inner, results
 from fedbus.packages.containment import Ended
 from fedbus.packages.environment import Environment
 from fedbus.packages.extraction import root_of
-from fedbus.packages.forms import form_of
+from fedbus.packages.forms import form_of, own_helper
 from fedbus.packages.limits import RunLimits, StoreLimits, within
 from fedbus.packages.manifest import OURS, Manifest, read_manifest
 from fedbus.packages.service import Asked, Service
@@ -78,7 +78,7 @@ class Package:
         self._limits = limits or RunLimits()
         self._places = places
         self._owner = owner or Owner()
-        self._form = form_of(self.manifest)
+        self.form = form_of(self.manifest, self.folder, self._convert)
         self._environment: Environment = environment.ensure(
             self.folder, self.manifest, places.environments, self._limits, cancelled, places.store
         )
@@ -138,17 +138,8 @@ class Package:
 
         Raises `PackageFailed` unless it ends well, `TaskAborted` when its task was withdrawn meanwhile.
         """
-        limits = self.limits
-        ended = containment.run(
-            self._command(entry, arguments),
-            folder=self.folder,
-            env={**self._environment.variables(work), **(env or {})},
-            watched=[self.folder, work],
-            limits=limits,
-            cancelled=cancelled,
-        )
-        ended.demand_well(f"entry point {entry}", limits)
-        return ended
+        command = self._command(entry, arguments)
+        return self._contain(f"entry point {entry}", command, work, env, cancelled)
 
     def build(self, output: Path, cancelled: Callable[[], bool] = lambda: False) -> Ended:
         """Run `build`, which makes the seed model in the package's folder, or in `output` (Scaleout's way)."""
@@ -160,13 +151,13 @@ class Package:
     def train(self, model: Model, settings: Settings) -> tuple[Model, int, dict[str, float]]:
         """Train as `Trainer.train` does: arrays by name in and out, `num_examples` from the metadata."""
         with self.work() as work:
-            given, made = work / f"in{self._form.suffix}", work / f"out{self._form.suffix}"
-            self._form.write(model, given, settings.model)
+            given, made = work / f"in{self.form.suffix}", work / f"out{self.form.suffix}"
+            self.form.write(model, given, settings.model)
             told = self.train_file(given, made, settings)
             examples, metrics = results.trained(told, "entry point train")
             if not made.is_file():
                 raise BadResult(f"entry point train wrote no model to {made.name}")
-            return self._form.read(made, model), examples, metrics
+            return self.form.read(made, model), examples, metrics
 
     def train_file(self, given: Path, made: Path, settings: Settings) -> dict[str, Any]:
         """Train from a file in the package's own form to another; gives the metadata."""
@@ -228,10 +219,40 @@ class Package:
         file = self.manifest.files.get(entry)
         if file is None:
             raise BadPackage(f"{self.manifest.file}: the package has no entry point {entry}")
-        python = "python" if self._environment.digest else Path(sys.executable).name
-        program = str(self._environment.programs / python)
+        return [*self._python(inner.__file__), str(self.folder), file, entry]
+
+    def _python(self, script: str) -> list[str]:
+        name = "python" if self._environment.digest else Path(sys.executable).name
         # -P: what lies beside our own script is none of the package's business.
-        return [program, "-P", inner.__file__, str(self.folder), file, entry]
+        return [str(self._environment.programs / name), "-P", script]
+
+    def _convert(self, way: str, *files: Path) -> None:
+        """Have the package's own helper convert a file. Raises as `run` does."""
+        file = own_helper(self.manifest, self.folder)
+        assert file is not None, "asked only of a package that ships one"
+        command = [*self._python(converter.__file__), str(self.folder), file, way]
+        with self.work() as work:
+            self._contain(f"helper {file}", [*command, *map(str, files)], work)
+
+    def _contain(
+        self,
+        what: str,
+        command: list[str],
+        work: Path,
+        env: Mapping[str, str] | None = None,
+        cancelled: Callable[[], bool] = lambda: False,
+    ) -> Ended:
+        limits = self.limits
+        ended = containment.run(
+            command,
+            folder=self.folder,
+            env={**self._environment.variables(work), **(env or {})},
+            watched=[self.folder, work],
+            limits=limits,
+            cancelled=cancelled,
+        )
+        ended.demand_well(what, limits)
+        return ended
 
     def _running(self, cancelled: Callable[[], bool]) -> Service:
         """Give the process that stays, begun anew if it has ended or its limits are others now."""
@@ -286,8 +307,8 @@ class Package:
     @contextmanager
     def _given(self, model: Mapping[str, Array], digest: str) -> Iterator[Path]:
         with self.work() as work:
-            given = work / f"in{self._form.suffix}"
-            self._form.write(model, given, digest)
+            given = work / f"in{self.form.suffix}"
+            self.form.write(model, given, digest)
             yield given
 
     def _report(

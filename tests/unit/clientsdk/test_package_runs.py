@@ -79,6 +79,47 @@ def test_says_what_a_package_left_out(tmp_path: Path, change: tuple[str, str], s
         made.train(dict(MODEL), fedbus.Settings({"step": 2.0}))
 
 
+OWN = """
+import struct
+import numpy as np
+
+class Helper:
+    def to_file(self, arrays, path):
+        path.write_bytes(b"OWN" + b"".join(arrays[n].astype("<f4").tobytes() for n in sorted(arrays)))
+
+    def from_file(self, path, like):
+        flat = np.frombuffer(path.read_bytes()[3:], "<f4")
+        found, place = {}, 0
+        for name in sorted(like):
+            found[name] = flat[place : place + like[name].size].reshape(like[name].shape)
+            place += like[name].size
+        return found
+"""
+
+
+def test_a_helper_that_the_package_ships_runs_with_it(tmp_path: Path) -> None:
+    train = """
+import json, sys
+data = open(sys.argv[1], "rb").read()
+assert data.startswith(b"OWN")
+open(sys.argv[2], "wb").write(data)
+json.dump({"num_examples": 1}, open(sys.argv[2] + "-metadata", "w"))
+"""
+    place = package(tmp_path, train=train)
+    (place / "fedbus.yaml").write_text(
+        "helper: own\nentry_points: {train: {command: python train.py}}"
+    )
+    (place / "own.py").write_text(OWN)
+    model, _, _ = loaded(place, tmp_path).train(dict(MODEL), fedbus.Settings())
+    assert np.array_equal(model["1"], MODEL["1"])
+    (place / "own.py").write_text(OWN.replace("reshape(like[name].shape)", "copy()"))
+    with pytest.raises(fedbus.BadModel, match="shape"):
+        loaded(place, tmp_path).train(dict(MODEL), fedbus.Settings())
+    (place / "own.py").write_text("import os\nos._exit(7)")
+    with pytest.raises(PackageFailed, match=r"helper own.py: it ended with 7"):
+        loaded(place, tmp_path).train(dict(MODEL), fedbus.Settings())
+
+
 def test_a_failure_carries_the_packages_own_line(tmp_path: Path) -> None:
     made = loaded(
         package(tmp_path, train="import json\nraise ValueError('no data at /x')"), tmp_path
