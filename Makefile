@@ -68,6 +68,7 @@ schemas: $(READY)  ## write the generated contract again
 docs: $(READY)  ## write the generated pages again
 	@$(BIN)/python tools/generate_settings_docs.py
 	@$(BIN)/python tools/generate_reason_codes.py
+	@$(BIN)/python tools/generate_telemetry_docs.py
 	@$(BIN)/python -m tools.generate_wire_contract
 
 fix: $(READY)  ## format and mend what ruff can mend

@@ -17,11 +17,10 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, TypeAlias
 from urllib.parse import parse_qs, urlsplit
 
-from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
-    ExportTraceServiceRequest,
-    ExportTraceServiceResponse,
-)
+from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceRequest
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from opentelemetry.proto.common.v1.common_pb2 import AnyValue, KeyValue
+from opentelemetry.proto.metrics.v1.metrics_pb2 import Metric
 from opentelemetry.proto.resource.v1.resource_pb2 import Resource
 from opentelemetry.proto.trace.v1.trace_pb2 import Span, Status
 
@@ -33,10 +32,11 @@ _KINDS = {1: "internal", 2: "server", 3: "client", 4: "producer", 5: "consumer"}
 
 @dataclass
 class Store:
-    """The spans, by trace, each with the resource that sent it."""
+    """The spans, by trace, each with the resource that sent it; and metrics, which Jaeger has not."""
 
     traces: dict[str, dict[bytes, tuple[Resource, Span]]] = field(default_factory=dict)
-    taken: int = 0
+    metrics: dict[tuple[str, str], Metric] = field(default_factory=dict)
+    """The newest of each metric, by instance and name."""
     news: threading.Condition = field(default_factory=threading.Condition)
 
     def take(self, request: ExportTraceServiceRequest) -> None:
@@ -48,7 +48,16 @@ class Store:
                         spans = self.traces.setdefault(span.trace_id.hex(), {})
                         bits = span.SerializeToString(deterministic=True)
                         spans[bits] = (sent.resource, span)
-                        self.taken += 1
+            self.news.notify_all()
+
+    def measure(self, request: ExportMetricsServiceRequest) -> None:
+        """Keep what was measured."""
+        with self.news:
+            for sent in request.resource_metrics:
+                found = [a for a in sent.resource.attributes if a.key == "service.instance.id"]
+                for scope in sent.scope_metrics:
+                    for metric in scope.metrics:
+                        self.metrics[found[0].value.string_value, metric.name] = metric
             self.news.notify_all()
 
     def services(self) -> list[str]:
@@ -110,13 +119,15 @@ class _Handler(BaseHTTPRequestHandler):
         body = self.rfile.read(int(self.headers.get("Content-Length", "0")))
         if self.headers.get("Content-Encoding") == "gzip":
             body = gzip.decompress(body)
-        if urlsplit(self.path).path != "/v1/traces":
-            self._answer(404, b"")
-            return
-        self.store.take(ExportTraceServiceRequest.FromString(body))
-        self._answer(
-            200, ExportTraceServiceResponse().SerializeToString(), "application/x-protobuf"
-        )
+        match urlsplit(self.path).path:
+            case "/v1/traces":
+                self.store.take(ExportTraceServiceRequest.FromString(body))
+                self._answer(200, b"", "application/x-protobuf")
+            case "/v1/metrics":
+                self.store.measure(ExportMetricsServiceRequest.FromString(body))
+                self._answer(200, b"", "application/x-protobuf")
+            case _:
+                self._answer(404, b"")
 
     def do_GET(self) -> None:
         url = urlsplit(self.path)

@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 import pytest
 from fedbus_runtime.consumer import DELIVERIES_USED_UP, Handler, consume, original_id
 from fedbus_runtime.errors import BusAway, Reject, Retry, StoreAway
-from fedbus_runtime.ports import Delivery, StoredMessage
+from fedbus_runtime.ports import Delivery, Depth, StoredMessage
 from fedbus_schemas import dead_letters, subjects
 from fedbus_schemas.streams import DEAD, WORK, Consumer
 
@@ -63,6 +63,25 @@ async def test_nothing_to_fetch_is_an_empty_list(bus: BusWorld) -> None:
     consumer = await bus.consumer("WORK", "work")
     async with asyncio.timeout(5):
         assert await bus.deliveries.fetch(consumer, 5) == []
+
+
+async def test_the_depth_counts_what_is_to_do(bus: BusWorld) -> None:
+    unprepared = Consumer(name=f"no-{bus.project}", stream="WORK", filter=f"fl.{bus.project}.>")
+    with pytest.raises(BusAway):
+        await bus.deliveries.depth(unprepared)
+    consumer = await bus.consumer("WORK", "work", ack_wait_s=10)
+    assert await bus.deliveries.depth(consumer) == Depth(0, 0)
+    for _ in range(3):
+        await add(bus, "s-1")
+    assert await bus.deliveries.depth(consumer) == Depth(3, 0)
+    taken = await fetch_one(bus, consumer)
+    assert await bus.deliveries.depth(consumer) == Depth(2, 1)
+    await taken.ack()
+
+    async def is_settled() -> bool:
+        return await bus.deliveries.depth(consumer) == Depth(2, 0)
+
+    await until(is_settled, "the acknowledgement arrives")
 
 
 async def test_what_nobody_settles_comes_again_and_is_counted(bus: BusWorld) -> None:

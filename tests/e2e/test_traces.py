@@ -1,6 +1,7 @@
 """Each round is one tree of spans from all processes, whoever was killed meanwhile; nothing secret is in it."""
 
 import asyncio
+import json
 import re
 import subprocess
 import sys
@@ -9,7 +10,9 @@ from contextlib import asynccontextmanager
 
 import httpx
 import pytest
+from fedbus_local import journal
 from fedbus_local.stack import LocalStack
+from fedbus_runtime.metrics import METRICS
 from fedbus_runtime.span_names import ATTRIBUTES, EVENTS, SPANS
 
 from tests.chaos.faults import killed
@@ -24,6 +27,7 @@ CLIENTS = 3
 WORK_S = 1.0
 """How long the clients train at least, so that a round's time is work and not a test's haste."""
 COVERED_MIN = 0.95
+LINES_MAX = 100_000
 
 URL = re.compile(r"[a-z][a-z0-9+.-]*://|X-Amz-|Bearer|Authorization", re.I)
 
@@ -40,6 +44,7 @@ def traced(traces: Jaeger, tmp_path_factory: pytest.TempPathFactory) -> Iterator
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", traces.otlp)
         patch.setenv("OTEL_BSP_SCHEDULE_DELAY", "100")
+        patch.setenv("OTEL_METRIC_EXPORT_INTERVAL", "1000")
         with LocalStack(place, controllers=2, combiners=2) as running:
             yield running
 
@@ -191,6 +196,63 @@ async def test_what_is_refused_or_late_shows_with_its_code(
         (spoiler.client, "not_finite")
     ]
     assert any(one["event"] == "reopened" for one in told), "one of four was not valid"
+
+
+async def test_metrics_and_logs_say_what_was_done(traced: LocalStack, traces: Jaeger) -> None:
+    before = await asyncio.to_thread(measures, traced)
+    async with federation(traced, clients=CLIENTS) as fed:
+        session = await fed.start(LARGE, rounds=2)
+        await fed.ended(session)
+        views = await fed.rounds(session)
+        after = await asyncio.to_thread(measures, traced)
+    more = {key: value - before.get(key, 0.0) for key, value in after.items()}
+    updates = 2 * CLIENTS
+    assert more['fedbus_rounds_total{outcome="completed"}'] == 2
+    assert more['fedbus_round_seconds_count{phase="collect"}'] == 2
+    assert more['fedbus_round_seconds_count{phase="whole"}'] == 2
+    assert more['fedbus_updates_total{code="stored"}'] == updates
+    assert more['fedbus_updates_total{code="counted"}'] == updates
+    assert more['fedbus_asks_total{code="ok",verb="submit"}'] == updates
+    assert more['fedbus_messages_total{consumer="tallies",outcome="done"}'] == updates
+    size = more["fedbus_update_bytes_total"]
+    assert size == more["fedbus_fold_bytes_total"] > updates * 800_000
+    assert more['fedbus_store_bytes_total{method="get"}'] >= size
+    assert more['fedbus_store_seconds_count{method="put",outcome="ok"}'] >= 4
+    assert after[f'fedbus_clients_online{{project="{fed.project}"}}'] >= CLIENTS
+    assert after['fedbus_queue_pending{consumer="combiners"}'] == 0
+    assert after["fedbus_bus_connected"] == 4, "each of the four says 1"
+    names = {one.name.removesuffix("_total") for one in METRICS}
+
+    async def look() -> bool:
+        counted = traces.store.metrics.get(("controller-1", "fedbus_messages"))
+        return counted is not None and bool(counted.sum.data_points)
+
+    await eventually(look, "metrics came by OTLP, too")
+    sent = {name for _, name in traces.store.metrics if name.startswith("fedbus_")}
+    assert sent == names, "the same names as at /metrics"
+    lines = [
+        json.loads(one["line"])
+        for one in journal.read(traced.layout.logs, LINES_MAX)
+        if one["line"].startswith("{") and session in one["line"]
+    ]
+    decided = [one for one in lines if one["event"] == "decided" and one.get("round") == 1]
+    [closed] = [one for one in decided if "round.completed.v1" in one["events"]]
+    assert closed["trace_id"] in {view["trace_id"] for view in views}
+    assert closed["message"].startswith("INBOX/")
+    assert closed["instance"].startswith("controller-")
+
+
+def measures(stack: LocalStack) -> dict[str, float]:
+    """Scrape all controllers and combiners and add up."""
+    found: dict[str, float] = {}
+    for process in stack.status().processes:
+        if process.role in ("controller", "combiner"):
+            text = httpx.get(f"http://127.0.0.1:{process.port}/metrics").text
+            for line in text.splitlines():
+                if not line.startswith("#"):
+                    key, _, value = line.rpartition(" ")
+                    found[key] = found.get(key, 0.0) + float(value)
+    return found
 
 
 def draw(fed: Federation, session: str) -> str:

@@ -13,7 +13,7 @@ from fedbus_runtime.memory_deliveries import MemoryDelivery, _Loans
 from fedbus_runtime.memory_streams import MemoryStreams
 from fedbus_runtime.memory_wire import MemoryWire
 from fedbus_runtime.pieced_blobs import PiecedBlobs
-from fedbus_runtime.ports import Delivery, Request, StoredMessage
+from fedbus_runtime.ports import Delivery, Depth, Request, StoredMessage
 from fedbus_schemas.streams import INBOX, Consumer, Stream
 
 from tests.simulation.processes import LOST_WAIT_S, Process
@@ -177,6 +177,9 @@ class SimDeliveries:
     async def await_ready(self, consumers: Sequence[Consumer]) -> None:
         while not all(self._consumers.exists(consumer) for consumer in consumers):
             await asyncio.sleep(0.05)
+
+    async def depth(self, consumer: Consumer) -> Depth:
+        return self._consumers.depth(consumer)
 
     async def fetch(self, consumer: Consumer, batch: int) -> list[Delivery]:
         """Wait for messages. The server also lends them to a process that is stopped just now."""

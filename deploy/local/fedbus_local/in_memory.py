@@ -62,6 +62,7 @@ class _InMemory(Service[S]):
         self.tracing = None
         self._tasks = tasks
         self._loops = []
+        self._looks = []
         self._stopping = False
 
 

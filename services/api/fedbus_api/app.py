@@ -4,6 +4,7 @@ from fastapi import Depends, FastAPI
 
 from fedbus_api import openapi, problems
 from fedbus_api.access.guard import Guard
+from fedbus_api.measuring import Measured
 from fedbus_api.routes import (
     access,
     aggregators,
@@ -61,4 +62,5 @@ def create_app(api: Api) -> FastAPI:
     app.include_router(sessions.runs_router, dependencies=[Depends(bearer)])
     app.include_router(status.router)
     app.add_middleware(Guard, access=api.access)
+    app.add_middleware(Measured)
     return app

@@ -17,11 +17,13 @@ import structlog
 from fedbus_runtime import tracing
 from fedbus_runtime.errors import Away
 from fedbus_runtime.joined import Joined
+from fedbus_runtime.metrics import ASK_SECONDS, ASKS
 from fedbus_runtime.ports import Clock, Presence, Request, RoundKey, Streams
 from fedbus_runtime.registry import ClientRegistry
 from fedbus_runtime.signing_keys import verify
 from fedbus_schemas import signing, subjects
 from fedbus_schemas.asks import (
+    VERBS,
     Answer,
     Beat,
     GrantRequest,
@@ -124,6 +126,16 @@ class Asks:
     async def on_ask(self, request: Request) -> bytes:
         """Answer one request, whatever it holds."""
         _, project, _, device, verb = request.subject.split(".")
+        told = verb if verb in VERBS else "unknown"
+        with ASK_SECONDS.timed(verb=told):
+            answer = await self._judge(project, device, verb, request)
+        refusal = answer.refusal
+        ASKS.add(verb=told, code="ok" if refusal is None else refusal.code.value)
+        return answer.to_bytes()
+
+    async def _judge(
+        self, project: ProjectId, device: DeviceKey, verb: str, request: Request
+    ) -> Answer:
         if request.sender != device:
             answer = Answer.refused(RefusalCode.NOT_YOURS, "the server attests another sender")
         else:
@@ -135,7 +147,7 @@ class Asks:
             tracing.failed(answer.refusal.code.value)
             _log.info("ask.refused", verb=verb, device=device, code=answer.refusal.code.value)
             self._notes.refused(project, device, verb, request.data, answer.refusal)
-        return answer.to_bytes()
+        return answer
 
     async def _answer(
         self, project: ProjectId, device: DeviceKey, verb: str, data: bytes

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from fedbus_core.rounds.admission import admit
 from fedbus_core.rounds.state import Session
-from fedbus_runtime import tracing
+from fedbus_runtime import metrics, tracing
 from fedbus_runtime.errors import AlreadyStored
 from fedbus_runtime.folded_log import FoldedLog
 from fedbus_runtime.ports import RoundKey, Streams
@@ -53,6 +53,14 @@ class Ingest:
         submission, manifest = given.submission, given.manifest
         key = RoundKey(project, manifest.session, manifest.round, manifest.attempt)
         tracing.about("ingest", key, sender.client)
+        answer = await self._judge(project, sender, submission, manifest)
+        if answer.refusal is not None:
+            metrics.UPDATES.add(code=answer.refusal.code.value)
+        return answer
+
+    async def _judge(
+        self, project: ProjectId, sender: ClientRecord, submission: Submission, manifest: Manifest
+    ) -> Answer:
         refusal = _check_sender(project, sender, submission, manifest)
         refusal = refusal or await self._check_round(manifest, submission)
         if refusal is not None and refusal.code is not RefusalCode.ROUND_CLOSED:
@@ -95,6 +103,8 @@ class Ingest:
             if first is None:
                 raise
             return first
+        metrics.UPDATES.add(code="stored")
+        metrics.UPDATE_BYTES.add(manifest.update.size)
         return _stored(manifest, sequence)
 
     async def _stored_before(self, subject: str, manifest: Manifest) -> Answer | None:

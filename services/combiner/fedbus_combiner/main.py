@@ -1,10 +1,15 @@
 """Runs a combiner: `python -m fedbus_combiner [--print-settings]`. Adding one is starting this."""
 
+from datetime import timedelta
+from functools import partial
+
 from fedbus_core.aggregation.known_answers import self_test
 from fedbus_core.rounds.log import fold
 from fedbus_core.rounds.state import Session
+from fedbus_runtime.connections import Connections
 from fedbus_runtime.consumer import consume
 from fedbus_runtime.folded_log import FoldedLog
+from fedbus_runtime.metrics import CLIENTS_ONLINE
 from fedbus_runtime.ports import StoredMessage
 from fedbus_runtime.registry import ClientRegistry
 from fedbus_runtime.service import Service, run
@@ -28,6 +33,10 @@ from fedbus_combiner.transfers import Places
 from fedbus_combiner.updates import Updates
 from fedbus_combiner.work import Work
 
+ONLINE = timedelta(seconds=30)
+PROJECTS_MEASURED_MAX = 100
+"""Projects of which the metrics say who is online."""
+
 
 def main() -> None:
     """Run until a signal ends it."""
@@ -45,6 +54,7 @@ async def body(service: Service[CombinerSettings]) -> None:
     notes = Notes(ports.streams, ports.clock)
     arrivals = Signal(ports.wire)
     registry = ClientRegistry(ports.streams)
+    service.measure_with(partial(_measure, ports, registry))
     asks = Asks(
         ports.streams,
         registry,
@@ -101,6 +111,14 @@ def _work(service: Service[CombinerSettings], log: FoldedLog[Session], tallies: 
         ),
         tallies,
     )
+
+
+async def _measure(ports: Connections, registry: ClientRegistry) -> None:
+    """Count who is online in the projects whose clients asked this process."""
+    since = ports.clock.now() - ONLINE
+    for project in registry.projects[:PROJECTS_MEASURED_MAX]:
+        heard = await ports.presence.online(project, since)
+        CLIENTS_ONLINE.set(len(heard or {}), project=project)
 
 
 def _message(message: StoredMessage) -> str:

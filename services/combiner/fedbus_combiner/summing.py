@@ -17,6 +17,7 @@ from fedbus_core.aggregation.tensorfile import (
     header_length,
     parse_layout,
 )
+from fedbus_runtime.metrics import FOLD_BYTES, FOLD_SECONDS
 from fedbus_runtime.ports import Blobs, Clock, RoundKey
 from fedbus_runtime.together import together
 from fedbus_schemas import keys
@@ -77,6 +78,7 @@ class Summing:
                 folded.refused.append(content)
             else:
                 await asyncio.to_thread(_take, rows, candidate, content, folder, folded)
+        _count(folded)
         return folded
 
     async def fold(self, total: RoundSum, key: RoundKey, candidates: Sequence[Candidate]) -> Folded:
@@ -95,6 +97,7 @@ class Summing:
                 await asyncio.to_thread(_add, total, contents, folded)
                 folded.fold_s += self._clock.monotonic() - started
                 contents.clear()
+        _count(folded)
         return folded
 
     async def _fetch(
@@ -126,6 +129,11 @@ class Summing:
             if len(self._layouts) > LAYOUTS_MAX:
                 self._layouts.popitem(last=False)
         return known
+
+
+def _count(folded: Folded) -> None:
+    FOLD_BYTES.add(sum(one.manifest.update.size for one in folded.counted))
+    FOLD_SECONDS.add(folded.fold_s)
 
 
 def _take(

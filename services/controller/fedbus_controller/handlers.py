@@ -20,6 +20,7 @@ from fedbus_runtime import tracing
 from fedbus_runtime.consumer import original_id
 from fedbus_runtime.errors import Conflict, Reject, Retry
 from fedbus_runtime.folded_log import FoldedLog
+from fedbus_runtime.metrics import APPEND_CONFLICTS
 from fedbus_runtime.ports import Clock, Request, RoundKey, StoredMessage, Streams
 from fedbus_schemas import subjects
 from fedbus_schemas.codec import UnknownEvent, Unreadable, read_input
@@ -32,6 +33,7 @@ from fedbus_schemas.sessions import StartSession
 from fedbus_schemas.streams import UPDATES
 from fedbus_schemas.work import FinishResult
 
+from fedbus_controller import measuring
 from fedbus_controller.candidates import Candidates
 from fedbus_controller.open_sessions import OpenSessions
 from fedbus_controller.small_models import SmallModels
@@ -119,24 +121,27 @@ class Handlers:
                     # Notices repeat themselves; only a stored input that changes nothing is worth a line.
                     (log.info if name else log.debug)("input.no_op", why=_why(decision))
                     return
+                before = state.round if state else None
                 data = seal(state, project, session, decision.events, cause, now, self._instance)
                 state = await self._fold.append(
                     project, session, data, state.sequence if state else 0
                 )
             except Conflict:
                 log.info("append.conflict")
+                APPEND_CONFLICTS.add()
                 continue
             except (LogBroken, UnknownEvent) as error:
                 log.critical("log.broken", why=str(error))
                 raise
+            measuring.count(before, state.settings.round_timeout_s, decision.events, now)
             events = [event.TYPE for event in decision.events]
+            log.info("decided", number=state.number, events=events)
             tracing.tell(decided=tuple(events))
             for event in decision.events:
                 if isinstance(event, RoundOpened):
                     opened = RoundKey(project, session, event.round, event.attempt)
                     tracing.about("select", opened)
                     tracing.tell(input=given.kind, invited=len(event.cohort))
-            log.info("decided", number=state.number, events=events)
             return
         raise Retry("other controllers were faster each time", CONFLICT_RETRY_S)
 

@@ -1,6 +1,7 @@
 """Runs a controller: `python -m fedbus_controller [--print-settings]`."""
 
 from contextlib import suppress
+from functools import partial
 
 from fedbus_core.rounds.log import fold
 from fedbus_core.rounds.state import Session
@@ -8,7 +9,13 @@ from fedbus_runtime.attributes import AttributeTable
 from fedbus_runtime.consumer import consume
 from fedbus_runtime.errors import BusAway
 from fedbus_runtime.folded_log import FoldedLog
-from fedbus_runtime.ports import StoredMessage, Wire
+from fedbus_runtime.metrics import (
+    QUEUE_PENDING,
+    QUEUE_UNSETTLED,
+    SESSIONS_OPEN,
+    SESSIONS_WAITING,
+)
+from fedbus_runtime.ports import Deliveries, StoredMessage, Wire
 from fedbus_runtime.registry import ClientRegistry
 from fedbus_runtime.service import Service, run
 from fedbus_runtime.signing_keys import Signer
@@ -57,6 +64,7 @@ async def body(service: Service[ControllerSettings]) -> None:
     performer = Performer(log, ports.streams, ports.records, mailing, signer, ports.blobs)
     inputs = Inputs(ports.streams, handlers, performer)
     await open_sessions.read()
+    service.measure_with(partial(_measure, ports.deliveries, open_sessions))
     service.supervise("sessions", open_sessions.follow(handlers.on_waiting))
     service.supervise("registry", registry.follow(ports.wire))
     service.supervise("looks", open_sessions.look_again(ports.clock, handlers.on_waiting))
@@ -79,6 +87,16 @@ async def body(service: Service[ControllerSettings]) -> None:
             shown=service.tracing,
         )
         service.supervise(consumer.name, loop)
+
+
+async def _measure(deliveries: Deliveries, sessions: OpenSessions) -> None:
+    """Say how much there is to do. Of several controllers each tells the same."""
+    SESSIONS_OPEN.set(len(sessions.open))
+    SESSIONS_WAITING.set(len(sessions.waiting))
+    for consumer in CONSUMERS:
+        depth = await deliveries.depth(consumer)
+        QUEUE_PENDING.set(depth.pending, consumer=consumer.name)
+        QUEUE_UNSETTLED.set(depth.unsettled, consumer=consumer.name)
 
 
 async def _show_rounds(service: Service[ControllerSettings], shown: Tracing) -> None:

@@ -11,7 +11,8 @@ its stream only after its copy is stored there.
 
 import asyncio
 import random
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 import structlog
@@ -22,6 +23,13 @@ from fedbus_schemas.streams import Consumer
 from fedbus_runtime import tracing
 from fedbus_runtime.errors import Away, BusAway, Reject, Retry, RuntimeFault
 from fedbus_runtime.message_spans import taking
+from fedbus_runtime.metrics import (
+    DEAD_LETTERS,
+    MESSAGE_SECONDS,
+    MESSAGE_WAIT_SECONDS,
+    MESSAGES,
+    REDELIVERIES,
+)
 from fedbus_runtime.ports import Clock, Deliveries, Delivery, Request, StoredMessage, Streams
 from fedbus_runtime.spans import Tracing
 
@@ -171,9 +179,11 @@ class _Loop:
     async def _settle(self, delivery: Delivery) -> None:
         """Handle one message and settle it; an unsettled one comes again by itself."""
         try:
-            with taking(self.shown, self.consumer, delivery):
+            with taking(self.shown, self.consumer, delivery), self._measured(delivery):
                 outcome = await self._outcome(delivery)
                 _tell(outcome)
+            how = "done" if outcome is None else "retry" if isinstance(outcome, Retry) else "dead"
+            MESSAGES.add(consumer=self.consumer.name, outcome=how)
             if outcome is None:
                 await delivery.ack()
             elif isinstance(outcome, Retry):
@@ -182,6 +192,19 @@ class _Loop:
                 await self._bury(delivery, outcome)
         except Away as away:
             _log.warning("consumer.unsettled", consumer=self.consumer.name, error=str(away))
+
+    @contextmanager
+    def _measured(self, delivery: Delivery) -> Iterator[None]:
+        """Measure, and name the message in every line that is logged meanwhile."""
+        name = self.consumer.name
+        waited = self.clock.now() - delivery.message.time
+        MESSAGE_WAIT_SECONDS.observe(max(0.0, waited.total_seconds()), consumer=name)
+        if delivery.count > 1:
+            REDELIVERIES.add(consumer=name)
+        message = f"{self.consumer.stream}/{delivery.message.sequence}"
+        structlog.contextvars.bind_contextvars(message=message)
+        with MESSAGE_SECONDS.timed(consumer=name):
+            yield
 
     async def _outcome(self, delivery: Delivery) -> Retry | Reject | None:
         count, most = delivery.count, self.consumer.deliveries_max
@@ -242,6 +265,7 @@ class _Loop:
         place = f"{self.consumer.stream}.{self.consumer.name}.{message.sequence}"
         await self.streams.append(subject, message.data, message_id=place, headers=headers)
         await delivery.discard()
+        DEAD_LETTERS.add(consumer=self.consumer.name, code=reject.code)
         _log.error("consumer.dead", subject=message.subject, code=reject.code, detail=reject.detail)
 
 

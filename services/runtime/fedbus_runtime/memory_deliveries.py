@@ -13,7 +13,7 @@ from fedbus_schemas.streams import Consumer, Stream
 
 from fedbus_runtime.errors import BusAway
 from fedbus_runtime.memory_streams import MemoryServer, MemoryStream, forget_acked, matches
-from fedbus_runtime.ports import Clock, Delivery, StoredMessage
+from fedbus_runtime.ports import Clock, Delivery, Depth, StoredMessage
 
 FETCH_WAIT_S = 2.0
 
@@ -98,6 +98,19 @@ class MemoryConsumers:
                 self._lend_out(loans, kept, loans.cursor, taken)
         return taken
 
+    def depth(self, consumer: Consumer) -> Depth:
+        """Count what can be lent, and what is on loan."""
+        self.server.demand()
+        loans = self._loans.get(_name(consumer))
+        kept = self.server.streams.get(consumer.stream)
+        if loans is None or kept is None:
+            raise BusAway(f"there is no consumer {consumer.name}")
+        pending = sum(
+            sequence > loans.cursor and matches(consumer.filter, message.subject)
+            for sequence, message in kept.messages.items()
+        )
+        return Depth(pending=pending, unsettled=len(loans.until))
+
     def next_due(self, consumer: Consumer) -> datetime | None:
         """Give when the next loan ends or the next schedule fires."""
         loans = self._loans.get(_name(consumer))
@@ -169,6 +182,10 @@ class MemoryDeliveries:
                 return taken
             due = self._consumers.next_due(consumer)
             await self._wait_for_news(end if due is None else min(end, due))
+
+    async def depth(self, consumer: Consumer) -> Depth:
+        """Say how much there is to do; see `ports.Deliveries`."""
+        return self._consumers.depth(consumer)
 
     async def _wait_for_news(self, until: datetime | None) -> None:
         news = asyncio.Event()

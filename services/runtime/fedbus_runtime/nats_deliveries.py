@@ -26,8 +26,13 @@ from fedbus_runtime.nats_connection import (
     from_nanoseconds,
     own_headers,
 )
-from fedbus_runtime.nats_streams import consumer_exists, prepare_consumer, prepare_stream
-from fedbus_runtime.ports import Delivery, StoredMessage
+from fedbus_runtime.nats_streams import (
+    consumer_depth,
+    consumer_exists,
+    prepare_consumer,
+    prepare_stream,
+)
+from fedbus_runtime.ports import Delivery, Depth, StoredMessage
 
 PULL_LIFETIME_S = 2.0
 PULL_GRACE_S = 1.0
@@ -189,6 +194,10 @@ class NatsDeliveries:
         if pull is None:
             pull = self._pulls[name] = _Pull(self._connection, consumer, self._fetch_wait_s)
         return await pull.fetch(batch)
+
+    async def depth(self, consumer: Consumer) -> Depth:
+        """Say how much there is to do; see `ports.Deliveries`."""
+        return await consumer_depth(self._connection, consumer)
 
     async def stop(self) -> None:
         """Give back everything that nobody has taken from the local queues."""

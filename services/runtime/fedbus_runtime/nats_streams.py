@@ -22,7 +22,7 @@ from fedbus_runtime.nats_connection import (
     stored,
     to_nanoseconds,
 )
-from fedbus_runtime.ports import StoredMessage
+from fedbus_runtime.ports import Depth, StoredMessage
 
 CONSUMERS_MAX = 64
 DUPLICATE_WINDOW = timedelta(minutes=2)
@@ -264,6 +264,15 @@ async def prepare_consumer(connection: NatsConnection, consumer: Consumer) -> No
         f"CONSUMER.CREATE.{consumer.stream}.{consumer.name}.{consumer.filter}",
         {"stream_name": consumer.stream, "config": config},
     )
+
+
+async def consumer_depth(connection: NatsConnection, consumer: Consumer) -> Depth:
+    """Say how much a consumer has before it. Raises `BusAway` when it is not there."""
+    try:
+        found = await call(connection, f"CONSUMER.INFO.{consumer.stream}.{consumer.name}", {})
+    except ServerRefusal as error:
+        raise BusAway(f"no consumer {consumer.name}: {error}") from error
+    return Depth(_number(found, "num_pending"), _number(found, "num_ack_pending"))
 
 
 async def consumer_exists(connection: NatsConnection, consumer: Consumer) -> bool:

@@ -13,7 +13,7 @@ from opentelemetry.sdk.trace.sampling import Decision
 from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 from opentelemetry.trace import Link, SpanContext, SpanKind, Status, StatusCode, TraceFlags
 
-from fedbus_runtime.errors import SettingsFault, TelemetryAway
+from fedbus_runtime.errors import TelemetryAway
 from fedbus_runtime.spans import Kind, Span
 
 SAMPLED_MAX = 4_096
@@ -34,19 +34,8 @@ _SAMPLED = TraceFlags(TraceFlags.SAMPLED)
 class OtlpTracing:
     """`spans.Tracing` on OpenTelemetry's exporter."""
 
-    def __init__(self, service: str, instance: str, environment: Mapping[str, str]) -> None:
-        """Raises `SettingsFault` for a protocol that is not spoken here."""
-        protocol = environment.get(
-            "OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", environment.get("OTEL_EXPORTER_OTLP_PROTOCOL", "")
-        )
-        if protocol not in ("", "http/protobuf"):
-            raise SettingsFault(
-                f"OTEL_EXPORTER_OTLP_PROTOCOL is {protocol}; fedbus speaks http/protobuf only (port 4318)"
-            )
-        own = {"service.namespace": "fedbus", "service.instance.id": instance}
-        if OTEL_SERVICE_NAME not in environment:
-            own["service.name"] = f"fedbus-{service}"
-        self._resource = Resource.create(own)
+    def __init__(self, resource: Resource) -> None:
+        self._resource = resource
         self._sampler = TracerProvider(
             resource=self._resource, shutdown_on_exit=False
         ).sampler  # as OTEL_TRACES_SAMPLER says
@@ -99,6 +88,14 @@ class OtlpTracing:
 
 def _context(trace: str, span: str) -> SpanContext:
     return SpanContext(int(trace, 16), int(span, 16), is_remote=False, trace_flags=_SAMPLED)
+
+
+def resource_of(service: str, instance: str, environment: Mapping[str, str]) -> Resource:
+    """Say who tells this; OTEL_RESOURCE_ATTRIBUTES adds to it, OTEL_SERVICE_NAME names it otherwise."""
+    own = {"service.namespace": "fedbus", "service.instance.id": instance}
+    if OTEL_SERVICE_NAME not in environment:
+        own["service.name"] = f"fedbus-{service}"
+    return Resource.create(own)
 
 
 def _client_resource(client: str) -> Resource:

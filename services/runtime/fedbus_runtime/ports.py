@@ -95,6 +95,14 @@ class Streams(Protocol):
         """Give the subjects in a stream that match (wildcards allowed), each with its number of messages."""
 
 
+@dataclass(frozen=True, slots=True)
+class Depth:
+    """How much a consumer has before it: not taken yet, and taken but not settled."""
+
+    pending: int
+    unsettled: int
+
+
 class Deliveries(Protocol):
     """Durable consumers."""
 
@@ -109,6 +117,9 @@ class Deliveries(Protocol):
 
         Raises `BusAway` when the server cannot be reached.
         """
+
+    async def depth(self, consumer: Consumer) -> Depth:
+        """Say how much there is to do. Raises `BusAway`, also when nobody has prepared the consumer."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -36,6 +36,11 @@ class ClientRegistry:
         self._streams = streams
         self._projects: dict[ProjectId, _Project] = {}
 
+    @property
+    def projects(self) -> list[ProjectId]:
+        """The projects that somebody asked about."""
+        return list(self._projects)
+
     async def by_device(self, project: ProjectId, device: DeviceKey) -> ClientRecord | None:
         """Find a client by the key that the server attests; asks the stream when it is not known."""
         known = self._projects.setdefault(project, _Project())

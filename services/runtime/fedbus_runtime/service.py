@@ -19,14 +19,18 @@ import uvloop
 
 from fedbus_runtime.connections import Connections, Needs, Servers, connect
 from fedbus_runtime.crash_points import armed
-from fedbus_runtime.errors import SettingsFault
+from fedbus_runtime.errors import RuntimeFault, SettingsFault
 from fedbus_runtime.health import HealthServer
 from fedbus_runtime.logs import configure_logs
+from fedbus_runtime.measured_ports import measured
+from fedbus_runtime.metrics import BUS_CONNECTED, exposition
 from fedbus_runtime.settings import ServiceSettings, print_settings
 from fedbus_runtime.spans import Tracing
-from fedbus_runtime.telemetry import tracing_of
+from fedbus_runtime.telemetry import Telemetry, telemetry_of
 from fedbus_runtime.traced_ports import traced
 
+LOOK_TIMEOUT_S = 1.0
+"""How long the metrics wait for a server that tells how something is now."""
 STOP_TIMEOUT_S = 15.0
 """From the signal to the end: the consumers' drain and the closing of the connections fit in."""
 
@@ -61,15 +65,31 @@ class Service(Generic[S]):
     ) -> None:
         self.settings = settings
         self.tracing = tracing
-        self.connections: Connections = traced(armed(servers.ports, settings), tracing)
+        self.connections: Connections = traced(measured(armed(servers.ports, settings)), tracing)
         self._servers = servers
         self._tasks = tasks
         self._loops: list[asyncio.Task[None]] = []
+        self._looks: list[Callable[[], Awaitable[None]]] = []
         self._stopping = False
 
     def supervise(self, name: str, loop: Coroutine[object, object, None]) -> None:
         """Run a loop that should never end. Its end ends the process."""
         self._loops.append(self._tasks.create_task(self._watched(name, loop), name=name))
+
+    def measure_with(self, look: Callable[[], Awaitable[None]]) -> None:
+        """Call this before the metrics are shown: it sets those that say how something is now."""
+        self._looks.append(look)
+
+    async def measure(self) -> str:
+        """Write the metrics. What a server that is away would tell stays as it was."""
+        BUS_CONNECTED.set(float(self._servers.bus.connection.connected))
+        for look in self._looks:
+            try:
+                async with asyncio.timeout(LOOK_TIMEOUT_S):
+                    await look()
+            except (RuntimeFault, TimeoutError) as error:
+                _log.debug("metrics.look.failed", error=repr(error))
+        return exposition()
 
     def stop_loops(self) -> None:
         """Cancel every loop; each finishes what it is at, within its own bound."""
@@ -148,6 +168,9 @@ class _State(Generic[S]):
     def wait_for(self, server: str | None) -> None:
         self.waiting_for = server
 
+    async def measure(self) -> str:
+        return exposition() if self.service is None else await self.service.measure()
+
     def missing(self) -> dict[str, str]:
         if self.stopping:
             return {"service": "stopping"}
@@ -174,7 +197,7 @@ async def _health(settings: ServiceSettings, state: _State[S]) -> None:
     if port == 0:
         return
     try:
-        await HealthServer(state.missing).serve(host, port)
+        await HealthServer(state.missing, state.measure).serve(host, port)
     except OSError as error:
         raise SettingsFault(
             f"cannot listen on FEDBUS_HEALTH__HOST {host}:{port}: {error}"
@@ -194,10 +217,10 @@ async def _stop_later(stop: asyncio.Event, main: asyncio.Task[ExitCode], state: 
 
 async def _main(settings: S, body: Body[S], needs: Needs, state: _State[S]) -> ExitCode:
     try:
-        async with tracing_of(settings) as tracing:
+        async with telemetry_of(settings) as telemetry:
             servers = await connect(settings, needs, state.wait_for)
             try:
-                return await _run_loops(settings, servers, body, state, tracing)
+                return await _run_loops(settings, servers, body, state, telemetry)
             finally:
                 await servers.close()
     except asyncio.CancelledError:
@@ -207,12 +230,14 @@ async def _main(settings: S, body: Body[S], needs: Needs, state: _State[S]) -> E
 
 
 async def _run_loops(
-    settings: S, servers: Servers, body: Body[S], state: _State[S], tracing: Tracing | None
+    settings: S, servers: Servers, body: Body[S], state: _State[S], telemetry: Telemetry
 ) -> ExitCode:
     code = ExitCode.STOPPED
     try:
         async with asyncio.TaskGroup() as tasks:
-            service = state.service = Service(settings, servers, tasks, tracing)
+            service = state.service = Service(settings, servers, tasks, telemetry.tracing)
+            if telemetry.metrics is not None:
+                service.supervise("metrics", telemetry.metrics.run(telemetry.every_s))
             service.supervise("bus", servers.bus.connection.wait_closed())
             await body(service)
             state.ready = True

@@ -107,18 +107,19 @@ def scope(
 
 def about(name: str, key: RoundKey, client: ClientId | None = None) -> None:
     """Say which work on which attempt this is; log lines carry it from now on, too."""
-    structlog.contextvars.bind_contextvars(session=key.session, round=key.round)
-    if client is not None:
-        structlog.contextvars.bind_contextvars(client=client)
+    trace = trace_id(key.project, key.session, key.round, key.attempt)
+    bound = {"client": client} if client is not None else {}
+    structlog.contextvars.bind_contextvars(
+        session=key.session, round=key.round, trace_id=trace, **bound
+    )
     opened = _scope.get()
     if opened is None:
         return
     span = opened.begin(name, key, client)
     if client is not None:
-        told = reported(opened.headers, span.trace, client, opened.start, place(key))
+        told = reported(opened.headers, trace, client, opened.start, place(key))
         opened.spans += told
         span.parent = told[0].span if told else span.parent
-    structlog.contextvars.bind_contextvars(trace_id=span.trace)
 
 
 def tell(**attributes: Value) -> None:

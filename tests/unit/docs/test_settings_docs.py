@@ -7,12 +7,17 @@ from fedbus_runtime.settings import variables
 from fedbus_schemas.refusals import RefusalCode
 from fedbus_schemas.sessions import SessionSettings
 
-from tools import generate_reason_codes, generate_settings_docs
+from tools import generate_reason_codes, generate_settings_docs, generate_telemetry_docs
 
 
 def test_the_settings_page_is_up_to_date() -> None:
     page = generate_settings_docs.PAGE.read_text(encoding="utf-8")
     assert page == generate_settings_docs.page(), "say: make docs"
+
+
+def test_the_telemetry_page_is_up_to_date() -> None:
+    page = generate_telemetry_docs.PAGE.read_text(encoding="utf-8")
+    assert page == generate_telemetry_docs.page(), "say: make docs"
 
 
 def test_the_reason_codes_page_is_up_to_date() -> None:

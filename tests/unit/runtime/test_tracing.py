@@ -8,10 +8,10 @@ import pytest
 from fedbus_runtime import tracing
 from fedbus_runtime.client_spans import reported
 from fedbus_runtime.errors import SettingsFault
-from fedbus_runtime.otlp import OtlpTracing
+from fedbus_runtime.otlp import OtlpTracing, resource_of
 from fedbus_runtime.ports import RoundKey
 from fedbus_runtime.spans import Kind, Span
-from fedbus_runtime.telemetry import traces_wanted
+from fedbus_runtime.telemetry import wanted
 from fedbus_schemas.traces import (
     CLIENT_SPANS,
     CLIENT_SPANS_BYTES_MAX,
@@ -147,32 +147,40 @@ def test_a_report_that_is_none_shows_nothing(text: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("environment", "wanted"),
+    ("environment", "traces", "metrics"),
     [
-        ({}, False),
-        ({"OTEL_SERVICE_NAME": "x"}, False),
-        ({"OTEL_EXPORTER_OTLP_ENDPOINT": "http://here:4318"}, True),
-        ({"OTEL_EXPORTER_OTLP_TRACES_ENDPOINT": "http://here:4318/v1/traces"}, True),
-        ({"OTEL_EXPORTER_OTLP_ENDPOINT": "http://x", "OTEL_SDK_DISABLED": "true"}, False),
-        ({"OTEL_EXPORTER_OTLP_ENDPOINT": "http://x", "OTEL_TRACES_EXPORTER": "none"}, False),
+        ({}, False, False),
+        ({"OTEL_SERVICE_NAME": "x"}, False, False),
+        ({"OTEL_EXPORTER_OTLP_ENDPOINT": "http://here:4318"}, True, True),
+        ({"OTEL_EXPORTER_OTLP_TRACES_ENDPOINT": "http://here:4318/v1/traces"}, True, False),
+        ({"OTEL_EXPORTER_OTLP_METRICS_ENDPOINT": "http://here:4318/v1/metrics"}, False, True),
+        ({"OTEL_EXPORTER_OTLP_ENDPOINT": "http://x", "OTEL_SDK_DISABLED": "true"}, False, False),
+        ({"OTEL_EXPORTER_OTLP_ENDPOINT": "http://x", "OTEL_TRACES_EXPORTER": "none"}, False, True),
     ],
 )
-def test_the_standard_variables_say_whether_traces_are_wanted(
-    environment: dict[str, str], wanted: bool
+def test_the_standard_variables_say_what_is_wanted(
+    environment: dict[str, str], traces: bool, metrics: bool
 ) -> None:
-    assert traces_wanted(environment) is wanted
+    assert (wanted("TRACES", environment), wanted("METRICS", environment)) == (traces, metrics)
 
 
 def test_another_protocol_is_refused_with_what_to_do() -> None:
     with pytest.raises(SettingsFault, match="http/protobuf only"):
-        OtlpTracing("combiner", "combiner-1", {"OTEL_EXPORTER_OTLP_PROTOCOL": "grpc"})
+        wanted(
+            "TRACES",
+            {
+                "OTEL_EXPORTER_OTLP_ENDPOINT": "http://here:4317",
+                "OTEL_EXPORTER_OTLP_PROTOCOL": "grpc",
+            },
+        )
 
 
 def test_all_services_agree_which_rounds_are_sampled(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", "http://127.0.0.1:9")
     monkeypatch.setenv("OTEL_TRACES_SAMPLER", "traceidratio")
     monkeypatch.setenv("OTEL_TRACES_SAMPLER_ARG", "0.5")
-    services = [OtlpTracing(name, f"{name}-1", {}) for name in ("controller", "combiner")]
+    names = ("controller", "combiner")
+    services = [OtlpTracing(resource_of(name, f"{name}-1", {})) for name in names]
     found = []
     for service in services:
         ids = [trace_id("p", "s", number, 1) for number in range(1, 101)]
