@@ -2,7 +2,7 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-DISTRIBUTIONS := schemas services/core services/runtime services/controller services/combiner services/api services/auditor clientsdk deploy/local
+DISTRIBUTIONS := schemas services/core services/sandbox services/runtime services/controller services/combiner services/api services/auditor clientsdk deploy/local
 CODE := schemas services clientsdk deploy tests examples benchmarks tools
 READY := $(VENV)/.ready
 COMPILE = $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --no-annotate

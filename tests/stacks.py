@@ -32,6 +32,7 @@ from fedbus_core.audit.replay import replay
 from fedbus_core.audit.verify import verify
 from fedbus_core.rounds.log import read_entry
 from fedbus_local.stack import LocalStack
+from fedbus_sandbox.host import run
 from fedbus_schemas.credentials import Credentials
 from fedbus_schemas.events import AnyEvent, RoundCompleted, RoundOpened
 
@@ -368,7 +369,7 @@ def _sound(stack: LocalStack, project: str, session: str) -> list[AnyEvent]:
         reader = Bytes(b"".join(bundle(source, project, session)))
     report = verify(reader, stack.trust, check)
     assert report.ok, report.findings
-    again = replay(reader, batch_size=2, order_seed=5)
+    again = replay(reader, batch_size=2, order_seed=5, run=run)
     assert again.ok, again
     events = _logged(Bundle.open(reader))
     _assert_rounds(events)

@@ -10,9 +10,10 @@ RUN python3 -m venv /build \
  && /build/bin/pip --python /opt/fedbus/bin/python install --no-cache-dir --quiet --require-hashes -r requirements/services.txt
 COPY schemas schemas
 COPY services/core services/core
+COPY services/sandbox services/sandbox
 COPY services/runtime services/runtime
 COPY services/combiner services/combiner
-RUN /build/bin/pip wheel --no-cache-dir --quiet --no-deps --no-build-isolation --wheel-dir /wheels ./schemas ./services/core ./services/runtime ./services/combiner \
+RUN /build/bin/pip wheel --no-cache-dir --quiet --no-deps --no-build-isolation --wheel-dir /wheels ./schemas ./services/core ./services/sandbox ./services/runtime ./services/combiner \
  && /build/bin/pip --python /opt/fedbus/bin/python install --no-cache-dir --quiet --no-deps --no-index /wheels/*.whl
 
 FROM ${PYTHON}

@@ -10,6 +10,7 @@ RUN python3 -m venv /build \
  && /build/bin/pip --python /opt/fedbus/bin/python install --no-cache-dir --quiet --require-hashes -r requirements/toolbox.txt
 COPY schemas schemas
 COPY services/core services/core
+COPY services/sandbox services/sandbox
 COPY services/runtime services/runtime
 COPY services/controller services/controller
 COPY services/combiner services/combiner
@@ -17,7 +18,7 @@ COPY services/api services/api
 COPY clientsdk clientsdk
 COPY services/auditor services/auditor
 COPY deploy/local deploy/local
-RUN /build/bin/pip wheel --no-cache-dir --quiet --no-deps --no-build-isolation --wheel-dir /wheels ./schemas ./services/core ./services/runtime ./services/controller ./services/combiner ./services/api ./clientsdk ./services/auditor ./deploy/local \
+RUN /build/bin/pip wheel --no-cache-dir --quiet --no-deps --no-build-isolation --wheel-dir /wheels ./schemas ./services/core ./services/sandbox ./services/runtime ./services/controller ./services/combiner ./services/api ./clientsdk ./services/auditor ./deploy/local \
  && /build/bin/pip --python /opt/fedbus/bin/python install --no-cache-dir --quiet --no-deps --no-index /wheels/*.whl
 
 FROM ${PYTHON}

@@ -212,6 +212,10 @@ class NearestNeighbourMixing(Comparing):
         return 2 * self.byzantine + 1
 
 
+class FunctionParameters(Comparing):
+    """The session's own code makes the model (`server_functions`); it has no parameters here."""
+
+
 class FedNova(Parameters):
     """The mean, with each client's change divided by its number of local steps."""
 
@@ -239,6 +243,7 @@ AGGREGATORS: dict[str, type[Parameters]] = {
     "median": Median,
     "multi_krum": MultiKrum,
     "nearest_neighbour_mixing": NearestNeighbourMixing,
+    "server_functions": FunctionParameters,
     "trimmed_mean": TrimmedMean,
 }
 

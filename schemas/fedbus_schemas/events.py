@@ -153,15 +153,23 @@ class RoundCompleted(Event):
     state: BlobRef | None = None
 
 
+FAILURE_CHARS_MAX = 1_000
+"""What is kept of how server functions failed."""
+
+
 class FailureReason(StrEnum):
     """Why an attempt or a session failed."""
 
     BELOW_MINIMUM = "below_minimum"
     NO_CLIENTS = "no_clients"
+    SERVER_FUNCTIONS = "server_functions"
 
 
 class RoundFailed(Event):
-    """An attempt ended below the minimum; what comes next stands in the same entry."""
+    """An attempt ended without a model: below the minimum, or because the server functions failed (`detail`).
+
+    What comes next stands in the same entry.
+    """
 
     TYPE: ClassVar[str] = "round.failed.v1"
     round: RoundNumber
@@ -170,6 +178,7 @@ class RoundFailed(Event):
     valid: Count
     minimum: Count
     refused: Annotated[tuple[RefusedUpdate, ...], Field(max_length=COHORT_SIZE_MAX)] = ()
+    detail: Annotated[str, StringConstraints(max_length=FAILURE_CHARS_MAX)] = ""
 
 
 class SessionWaiting(Event):

@@ -42,6 +42,11 @@ def piece(prefix: str, size: int, start: int, length: int, digest: Sha256) -> st
     return f"{prefix}{size}-{start:015d}-{length}/{digest}"
 
 
+def server_functions(project: ProjectId, digest: Sha256) -> str:
+    """The source of an operator's server functions."""
+    return f"{project}/functions/{digest}"
+
+
 def included_set(project: ProjectId, digest: Sha256) -> str:
     """An included-set blob."""
     return f"{project}/sets/{digest}"

@@ -14,7 +14,7 @@ from pydantic import (
 
 from fedbus_schemas.aggregators import Given, Parameters, parameters_of
 from fedbus_schemas.ids import SETTINGS_MAX, SessionId, SessionName, Settings
-from fedbus_schemas.models import INLINE_BYTES_MAX, ModelRef, PackageRef
+from fedbus_schemas.models import INLINE_BYTES_MAX, BlobRef, ModelRef, PackageRef
 from fedbus_schemas.selection import ClientQuery
 from fedbus_schemas.wire import Message
 
@@ -30,6 +30,40 @@ class BelowMinimum(StrEnum):
 
     WAIT = "wait"
     FAIL = "fail"
+
+
+class ServerMethod(StrEnum):
+    """What an operator's own code at the server may do; the names are FEDn's."""
+
+    AGGREGATE = "aggregate"
+    CLIENT_SELECTION = "client_selection"
+    CLIENT_SETTINGS = "client_settings"
+    GET_INCREMENTAL_AGGREGATE_MODEL = "get_incremental_aggregate_model"
+    INCREMENTAL_AGGREGATE = "incremental_aggregate"
+
+
+MAKES_MODELS = frozenset({ServerMethod.AGGREGATE, ServerMethod.INCREMENTAL_AGGREGATE})
+
+
+class ServerFunctions(Message):
+    """An operator's own code at the server, pinned by its SHA-256, and what it may use in one call."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    code: BlobRef
+    methods: Annotated[tuple[ServerMethod, ...], Field(min_length=1)]
+    seconds_max: Annotated[float, Field(gt=0, le=86_400)] = Field(
+        default=600.0, description="Seconds that one call may take."
+    )
+    memory_mb: Annotated[int, Field(ge=64, le=1_048_576)] = Field(
+        default=2_048,
+        description="MiB of memory that a call may take, beside the files it is given.",
+    )
+
+    @property
+    def makes_models(self) -> bool:
+        """Whether the code aggregates."""
+        return not MAKES_MODELS.isdisjoint(self.methods)
 
 
 class NumbersSettings(Message):
@@ -118,6 +152,11 @@ class SessionSettings(Message):
         description="The clients' model helper, for the record; none = their own choice.",
     )
 
+    functions: ServerFunctions | None = Field(
+        default=None,
+        description="The operator's own code at the server, as `POST /v1/server-functions` gives it.",
+    )
+
     @field_validator("aggregator_parameters")
     @classmethod
     def _all_parameters(cls, given: Given, info: ValidationInfo) -> Given:
@@ -144,6 +183,16 @@ class SessionSettings(Message):
         if len(self.train.keys() | self.parameters.for_clients.keys()) > SETTINGS_MAX:
             raise ValueError(
                 f"train: with what {self.aggregator} adds, over {SETTINGS_MAX} entries"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _functions_make_the_models(self) -> Self:
+        makes = self.functions is not None and self.functions.makes_models
+        if makes != (self.aggregator == "server_functions"):
+            raise ValueError(
+                f"aggregator {self.aggregator!r}: server functions that aggregate go with the "
+                "aggregator 'server_functions', and it with them"
             )
         return self
 

@@ -4,9 +4,9 @@ Inside v1 only optional fields are added; a client ignores fields it does not kn
 """
 
 from enum import StrEnum
-from typing import Annotated, Generic, Literal, TypeVar
+from typing import Annotated, Generic, Literal, Self, TypeVar
 
-from pydantic import AwareDatetime, ConfigDict, Field, JsonValue, StringConstraints
+from pydantic import AwareDatetime, ConfigDict, Field, JsonValue, StringConstraints, model_validator
 
 from fedbus_schemas.dead_letters import LetterFate
 from fedbus_schemas.events import ClosingReason, FinishTimings
@@ -192,8 +192,15 @@ class NewSession(SessionSettings):
     )
     server_functions: str | None = Field(
         default=None,
-        description="Reserved: code of yours that runs at the server. Refused for now.",
+        max_length=262_144,
+        description="The source of a class `ServerFunctions` of yours, which runs at the server in a "
+        "process that can do nothing but compute; `functions` names one that is stored already.",
     )
+
+    @model_validator(mode="after")
+    def _functions_make_the_models(self) -> Self:
+        """Not yet known: the code that comes along is looked at first; the settings are checked then."""
+        return self
 
 
 class AggregatorView(Message):

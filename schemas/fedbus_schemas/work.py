@@ -2,9 +2,15 @@
 
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, StringConstraints
 
-from fedbus_schemas.events import FinishTimings, RefusedUpdate, RoundClosing, RoundOpened
+from fedbus_schemas.events import (
+    FAILURE_CHARS_MAX,
+    FinishTimings,
+    RefusedUpdate,
+    RoundClosing,
+    RoundOpened,
+)
 from fedbus_schemas.ids import (
     AttemptNumber,
     ClientId,
@@ -78,6 +84,7 @@ class FinishResult(Message):
 
     `inline` is the model's file (base64) when it rides along in the clients' mail: it lies in the object
     store all the same, but whoever writes the mail need not fetch it.
+    They are unset, too, where the session's server functions failed; `failure` then says how.
     """
 
     kind: Literal["finished"] = "finished"
@@ -95,3 +102,4 @@ class FinishResult(Message):
     timings: FinishTimings = FinishTimings()
     state: BlobRef | None = None
     inline: Annotated[str, Field(max_length=90_000)] | None = None
+    failure: Annotated[str, StringConstraints(max_length=FAILURE_CHARS_MAX)] = ""

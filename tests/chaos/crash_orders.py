@@ -28,6 +28,15 @@ async def upload_model(stage: Stage) -> None:
     assert again["digest"] == uploaded["digest"]
 
 
+async def store_server_functions(stage: Stage) -> None:
+    """Store code that was never there; asked again, the answer is the same."""
+    code = f"class ServerFunctions:\n    def aggregate(self, a, b): return a  # {secrets.token_hex(8)}\n"
+    await stage.arm()
+    stored = await stage.fed.ask("POST", "/v1/server-functions", content=code)
+    await stage.doomed()
+    assert await stage.fed.ask("POST", "/v1/server-functions", content=code) == stored
+
+
 async def pause_and_resume(stage: Stage) -> None:
     """Give orders under keys, so that the second asking is the same order."""
     await stage.arm()

@@ -45,6 +45,7 @@ CLIENT = Run(orders.rename_and_erase_a_client)
 STAGE = Run(orders.promote_and_roll_back)
 NOTHING_KEPT = Run(orders.run_one_that_keeps_nothing)
 PACKAGE = Run(orders.use_a_package)
+CODE = Run(orders.store_server_functions)
 
 RUNS: Mapping[str, Run] = {
     "controller.main.body.prepare": PLAIN,
@@ -113,6 +114,7 @@ RUNS: Mapping[str, Run] = {
     "api.access.tokens.revoke.append": Run(orders.make_and_revoke_a_token),
     "api.catalog.upload.put": MODEL,
     "api.catalog.upload.append": MODEL,
+    "api.functions.keep.put": CODE,
     "api.commands._publish.append": Run(orders.pause_and_resume),
     "api.commands._remember.put": Run(orders.pause_and_resume),
     "api.dead_letters.retry.append": Run(letters.retry_work),

@@ -37,6 +37,10 @@ class Evidence:
     async def claim(self, document: SessionDocument, key: str) -> Claim:
         """Say what the log says of the blob with this key under the project."""
         kind, *_, digest = key.split("/")
+        functions = document.settings.functions
+        if kind == "functions":
+            is_named = functions is not None and functions.code.digest == digest
+            return Claim.KEPT if is_named else Claim.NONE
         rounds = await self._rounds(document)
         if kind != "updates":
             named = {digest for one in rounds for digest in _named(kind, one.attempts)}

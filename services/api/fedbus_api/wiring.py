@@ -25,6 +25,7 @@ from fedbus_api.commands import Commands
 from fedbus_api.dead_letters import DeadLetters
 from fedbus_api.evidence import Evidence
 from fedbus_api.explaining import Explaining
+from fedbus_api.functions import Functions
 from fedbus_api.inspecting import Inspector
 from fedbus_api.lists import RoundRows
 from fedbus_api.live import Live
@@ -55,6 +56,7 @@ class Api:
     catalog: Catalog
     inspector: Inspector
     stages: Stages
+    functions: Functions
     packages: Packages
     people: People
     records: Records
@@ -118,6 +120,7 @@ def wire(
         catalog=Catalog(ports.streams, ports.blobs, reader, ports.clock, settings.model_bytes_max),
         inspector=Inspector(ports.blobs, settings.inspected_bytes_max),
         stages=Stages(ports.streams, ports.clock),
+        functions=Functions(ports.blobs),
         packages=Packages(ports.streams, ports.blobs, ports.clock, settings.package_bytes_max),
         people=people,
         records=records,

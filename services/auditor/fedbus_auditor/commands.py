@@ -12,6 +12,7 @@ import typer
 from fedbus_core.audit.replay import RoundReplay, WhatIf
 from fedbus_core.audit.replay import replay as replay_bundle
 from fedbus_core.audit.verify import verify as verify_bundle
+from fedbus_sandbox.host import run as run_functions
 from fedbus_schemas.aggregators import Given
 from fedbus_schemas.ids import Scalar
 from pydantic import TypeAdapter, ValidationError
@@ -117,6 +118,12 @@ def replay(
         list[str] | None,
         typer.Option(help="A parameter of that rule, as momentum=0.5; can be given again."),
     ] = None,
+    server_functions: Annotated[
+        bool,
+        typer.Option(
+            help="Run the session's server functions again, in a confined process (Linux)."
+        ),
+    ] = True,
     output: Annotated[Output, OUTPUT] = Output.HUMAN,
 ) -> None:
     """Make every model again from the first one and the updates, and compare each SHA-256."""
@@ -133,6 +140,7 @@ def replay(
             batch_size=batch_size,
             order_seed=order_seed,
             what_if=what_if,
+            run=run_functions if server_functions else None,
             on_round=say,
         )
     if output is Output.JSON:

@@ -24,6 +24,7 @@ from fedbus_schemas.envelope import CloudEvent, Entry, Head, SignedHead
 from fedbus_schemas.events import RoundCompleted, RoundOpened, SessionStarted
 from fedbus_schemas.ids import PublicKey
 from fedbus_schemas.models import BlobRef
+from fedbus_schemas.sessions import ServerFunctions
 from fedbus_schemas.sets import IncludedSet
 from fedbus_schemas.updates import Manifest, StoredUpdate
 from pydantic import ValidationError
@@ -67,6 +68,7 @@ class _Export:
     wanted_sets: dict[str, BlobRef] = field(default_factory=dict)
     wanted_states: dict[str, BlobRef] = field(default_factory=dict)
     wanted_updates: dict[str, BlobRef] = field(default_factory=dict)
+    code: dict[str, BlobRef] = field(default_factory=dict)
     absent: list[AbsentBlob] = field(default_factory=list)
 
     def items(self) -> Iterator[Item]:
@@ -100,9 +102,10 @@ class _Export:
 
     def _note_event(self, event: CloudEvent) -> None:
         if event.type == SessionStarted.TYPE:
-            model = SessionStarted.model_validate(event.data).model
-            self.first_model = keys.model(self.project, model.digest)
-            self.wanted_models[self.first_model] = model
+            started = SessionStarted.model_validate(event.data)
+            self.first_model = keys.model(self.project, started.model.digest)
+            self.wanted_models[self.first_model] = started.model
+            self._note_functions(started.settings.functions)
         elif event.type == RoundOpened.TYPE:
             opened = RoundOpened.model_validate(event.data)
             self.attempts.add((opened.round, opened.attempt))
@@ -114,6 +117,13 @@ class _Export:
             if completed.state is not None:
                 state_key = keys.rule_state(self.project, completed.state.digest)
                 self.wanted_states[state_key] = completed.state
+
+    def _note_functions(self, functions: ServerFunctions | None) -> None:
+        if functions is None:
+            return
+        self.code[keys.server_functions(self.project, functions.code.digest)] = functions.code
+        if functions.makes_models:  # what a stranger's code made cannot be derived: it is an input
+            self.models = True
 
     def _heads(self) -> Iterator[Item]:
         """Give the heads by number; one that was signed after the log was read is left for next time."""
@@ -139,6 +149,8 @@ class _Export:
             yield _item(update_name(number, attempt, line.sequence, client), line.data)
 
     def _blobs(self) -> Iterator[Item]:
+        for key, ref in sorted(self.code.items()):
+            yield from self._blob(key, ref)
         for key, ref in sorted(self.wanted_models.items()):
             yield from self._derived(key, ref, left_out=key != self.first_model)
         for key, ref in sorted(self.wanted_sets.items()):

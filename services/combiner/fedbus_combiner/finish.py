@@ -6,16 +6,20 @@ the settings: whichever combiner finishes, and however often, the bits are the s
 
 import asyncio
 import base64
+import functools
 import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeAlias
 
+import structlog
 from fedbus_core.aggregation.metrics import weighted_metrics
+from fedbus_core.aggregation.round_functions import RoundFunctions
 from fedbus_core.aggregation.round_rows import RoundRows
 from fedbus_core.aggregation.round_sum import Made, RoundSum
 from fedbus_core.aggregation.rules.rule import Member
+from fedbus_core.aggregation.server_functions import FunctionFailed, Run, call_seed
 from fedbus_core.aggregation.tensorfile import Buffer, TensorFileError
 from fedbus_core.rounds.state import RoundPhase, Session
 from fedbus_runtime.errors import BlobCorrupt, BlobMissing, RecordsAway
@@ -34,6 +38,8 @@ from fedbus_schemas.work import FinishItem, FinishResult, PartialRecord
 from fedbus_combiner.summing import Folded, Summing
 from fedbus_combiner.updates import Candidate, Updates
 
+_log = structlog.get_logger(__name__)
+
 Place: TypeAlias = Callable[[ProjectId, Sha256], str]
 """Where a blob of some kind lies."""
 
@@ -45,10 +51,17 @@ class _Round:
     item: FinishItem
     key: RoundKey
     candidates: dict[ClientId, Candidate]
-    total: RoundSum | RoundRows
+    total: RoundSum | RoundRows | RoundFunctions
     counted: set[ClientId] = field(default_factory=set)
     refused: dict[ClientId, RefusedUpdate] = field(default_factory=dict)
     workers: set[InstanceName] = field(default_factory=set)
+    failure: str = ""
+
+    @property
+    def members(self) -> list[Member]:
+        """Those counted, as a rule sees them, sorted."""
+        counted = (self.candidates[client] for client in sorted(self.counted))
+        return [Member(one.client, one.manifest.weight, one.manifest.metrics) for one in counted]
 
 
 class Finishing:
@@ -64,7 +77,9 @@ class Finishing:
         blobs: Blobs,
         records: RoundRecords,
         clock: Clock,
+        run: Run,
     ) -> None:
+        """`run` runs an operator's server functions in a process of their own."""
         self._instance = instance
         self._log = log
         self._streams = streams
@@ -73,6 +88,7 @@ class Finishing:
         self._blobs = blobs
         self._records = records
         self._clock = clock
+        self._run = run
 
     async def finish(self, item: FinishItem) -> None:
         """Do the item, unless its result is in the log already. Raises `Away`."""
@@ -90,14 +106,16 @@ class Finishing:
             partials = tasks.create_task(self._partials(key))
         candidates = reading.result()
         round_ = _Round(item, key, candidates, beginning.result(), workers={self._instance})
-        if isinstance(round_.total, RoundRows):
-            result = await self._by_rows(round_, round_.total, started)
-        else:
+        if isinstance(round_.total, RoundSum):
             result = await self._by_sum(round_, round_.total, partials.result(), started)
+        else:
+            result = await self._by_rows(round_, round_.total, started)
         subject = subjects.result(item.project, item.session)
         await self._streams.append(subject, result.to_bytes(), message_id=item.name)
 
-    async def _by_rows(self, round_: _Round, rows: RoundRows, started: float) -> FinishResult:
+    async def _by_rows(
+        self, round_: _Round, rows: RoundRows | RoundFunctions, started: float
+    ) -> FinishResult:
         """Keep the checked updates on disk while all of them are read again."""
         candidates = [one for _, one in sorted(round_.candidates.items())]
         folder = await asyncio.to_thread(tempfile.TemporaryDirectory)
@@ -106,11 +124,44 @@ class Finishing:
             folded = await self._summing.gather(rows, round_.key, candidates, place)
             self._note(round_, folded)
             before = self._clock.monotonic()
-            made = await asyncio.to_thread(rows.model) if rows.is_enough else None
+            made = await self._combine(round_, rows) if rows.is_enough else None
             folded.fold_s += self._clock.monotonic() - before
         finally:
             await asyncio.to_thread(folder.cleanup)
         return await self._result(round_, folded, started, made)
+
+    async def _combine(self, round_: _Round, rows: RoundRows | RoundFunctions) -> Made | None:
+        """Make the model in a thread; None when the operator's code failed."""
+        if isinstance(rows, RoundRows):
+            return await asyncio.to_thread(rows.model)
+        item = round_.item
+        functions = item.settings.functions
+        assert functions is not None, "the settings were checked"
+        code, base = functions.code, item.opened.model
+        async with together() as tasks:
+            reading = tasks.create_task(
+                self._blobs.get(keys.server_functions(item.project, code.digest), code.size)
+            )
+            basing = tasks.create_task(
+                self._blobs.get(keys.model(item.project, base.digest), base.size)
+            )
+            remembering = tasks.create_task(self._state(item))
+        call = functools.partial(
+            rows.model,
+            self._run,
+            functions,
+            bytes(reading.result()),
+            basing.result(),
+            remembering.result(),
+            round_.members,
+            call_seed(item.settings.seed, item.opened.round),
+        )
+        try:
+            return await asyncio.to_thread(call)
+        except FunctionFailed as error:
+            _log.warning("functions.failed", item=item.name, why=str(error))
+            round_.failure = str(error)
+            return None
 
     async def _by_sum(
         self, round_: _Round, total: RoundSum, partials: list[PartialRecord], started: float
@@ -205,6 +256,7 @@ class Finishing:
             ),
             state=state,
             inline=_riding(made, item),
+            failure=round_.failure,
         )
 
     async def _make(self, round_: _Round, total: RoundSum) -> Made:
@@ -213,9 +265,9 @@ class Finishing:
         async with together() as tasks:
             basing = tasks.create_task(self._base(round_, total))
             remembering = tasks.create_task(self._state(item))
-        counted = [round_.candidates[client] for client in sorted(round_.counted)]
-        members = [Member(one.client, one.manifest.weight, one.manifest.metrics) for one in counted]
-        return await asyncio.to_thread(total.model, basing.result(), remembering.result(), members)
+        return await asyncio.to_thread(
+            total.model, basing.result(), remembering.result(), round_.members
+        )
 
     async def _keep(
         self, item: FinishItem, place: Place, data: Buffer, name: Sha256 | None = None

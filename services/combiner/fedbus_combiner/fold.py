@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Sequence
 from hashlib import sha256
 
-from fedbus_core.aggregation.round_rows import RoundRows
+from fedbus_core.aggregation.round_sum import RoundSum
 from fedbus_core.aggregation.tensorfile import Buffer
 from fedbus_core.rounds.state import Session
 from fedbus_runtime.folded_log import FoldedLog
@@ -47,7 +47,7 @@ class Folding:
         key = RoundKey(item.project, item.session, item.round, item.attempt)
         candidates = await self._updates.up_to(key, item.clients, ANY_SEQUENCE)
         total = await self._summing.begin(item.project, state.round.model, state.settings)
-        if isinstance(total, RoundRows):
+        if not isinstance(total, RoundSum):
             return  # nothing can be summed beforehand
         folded = await self._summing.fold(total, key, list(candidates.values()))
         parts = total.total.parts()

@@ -19,6 +19,7 @@ from fedbus_schemas.streams import COMBINERS, CONSUMERS, TALLIES
 from fedbus_combiner.asks import Asks
 from fedbus_combiner.finish import Finishing
 from fedbus_combiner.fold import Folding
+from fedbus_combiner.functions import run_and_log
 from fedbus_combiner.grants import Granting
 from fedbus_combiner.ingest import Ingest
 from fedbus_combiner.live_rounds import LiveRounds
@@ -108,6 +109,7 @@ def _work(service: Service[CombinerSettings], log: FoldedLog[Session], tallies: 
             ports.blobs,
             ports.records,
             ports.clock,
+            run_and_log,
         ),
         tallies,
     )

@@ -6,10 +6,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from fedbus_core.aggregation.round_functions import RoundFunctions
 from fedbus_core.aggregation.round_rows import RoundRows
 from fedbus_core.aggregation.round_sum import Content, RoundSum
 from fedbus_core.aggregation.rules import rule_of
-from fedbus_core.aggregation.rules.rule import RowsRule
+from fedbus_core.aggregation.rules.rule import FunctionRule, RowsRule
 from fedbus_core.aggregation.tensorfile import (
     HEADER_BYTES_MAX,
     LENGTH_BYTES,
@@ -57,16 +58,22 @@ class Summing:
 
     async def begin(
         self, project: ProjectId, base: ModelRef, settings: SessionSettings
-    ) -> RoundSum | RoundRows:
-        """Make an empty sum on the base model's grid, or what a rule over rows has in its place."""
+    ) -> RoundSum | RoundRows | RoundFunctions:
+        """Make an empty sum on the base model's grid, or what another kind of rule has in its place."""
         layout = await self._layout(project, base)
         rule = rule_of(settings)
         if isinstance(rule, RowsRule):
             return RoundRows(layout, base.exponents, settings.numbers, rule)
+        if isinstance(rule, FunctionRule):
+            return RoundFunctions(layout, base.exponents, settings.numbers, rule)
         return await asyncio.to_thread(RoundSum, layout, base.exponents, settings.numbers, rule)
 
     async def gather(
-        self, rows: RoundRows, key: RoundKey, candidates: Sequence[Candidate], folder: Path
+        self,
+        rows: RoundRows | RoundFunctions,
+        key: RoundKey,
+        candidates: Sequence[Candidate],
+        folder: Path,
     ) -> Folded:
         """Check every candidate and keep it in the folder, one in memory at a time."""
         folded = Folded()
@@ -137,7 +144,7 @@ def _count(folded: Folded) -> None:
 
 
 def _take(
-    rows: RoundRows,
+    rows: RoundRows | RoundFunctions,
     candidate: Candidate,
     data: bytes | bytearray,
     folder: Path,

@@ -18,7 +18,7 @@ from tests.unit.schemas.conftest import load_tool
 
 TOOL = load_tool()
 MESSAGES: list[type[Message]] = TOOL.messages()
-STRICT = {"SessionSettings", "NumbersSettings", "ClientQuery", "Condition"}
+STRICT = {"SessionSettings", "NumbersSettings", "ServerFunctions", "ClientQuery", "Condition"}
 """What a person writes: a typo must not pass silently."""
 RULED = {"SessionSettings", "ClientQuery", "Condition"}
 """Messages whose fields have to go together."""

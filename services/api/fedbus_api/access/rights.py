@@ -114,6 +114,8 @@ NEEDS: Mapping[str, Need] = {
     "GET /v1/runs": _READ,
     "GET /v1/runs/count": _READ,
     "GET /v1/selection": _READ,
+    "POST /v1/server-functions": _UPLOAD,
+    "GET /v1/server-functions/{digest}": _FETCH,
     "GET /v1/sessions": _READ,
     "POST /v1/sessions": _OPERATE,
     "GET /v1/sessions/count": _READ,

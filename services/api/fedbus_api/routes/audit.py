@@ -22,7 +22,7 @@ from fedbus_api.wiring import Api, Parts
 
 LINES = "application/x-ndjson"
 MESSAGES_AT_ONCE = 100
-_KEY = re.compile(r"(models|sets|states)/[0-9a-f]{64}|updates/c[a-z2-7]{16}/[0-9a-f]{64}")
+_KEY = re.compile(r"(models|sets|states|functions)/[0-9a-f]{64}|updates/c[a-z2-7]{16}/[0-9a-f]{64}")
 
 router = APIRouter(tags=["audit"])
 
@@ -95,7 +95,7 @@ async def blob(
     document = await known_session(api, project, session)
     within = key.removeprefix(f"{project}/") if not _KEY.fullmatch(key) else key
     if not _KEY.fullmatch(within):
-        detail = "path.key: models/…, sets/…, states/… or updates/<client>/…, each with a SHA-256"
+        detail = "path.key: models/…, sets/…, states/…, functions/… or updates/<client>/…, each with a SHA-256"
         raise Problem(RefusalCode.INVALID, detail)
     claim = await api.evidence.claim(document, within)
     if claim is Claim.NONE:

@@ -28,6 +28,7 @@ from fedbus_schemas.views import (
     SessionView,
     StopRequest,
 )
+from pydantic import ValidationError
 
 from fedbus_api.comparing import compare
 from fedbus_api.lists import RUNS, SESSIONS, session_rows
@@ -84,12 +85,9 @@ async def start(
 
     With an id of your own (`session`) or an `Idempotency-Key` the request can be sent again safely.
     """
-    if new.server_functions is not None:
-        detail = "body.server_functions: no code of a caller's runs at the server; leave it out"
-        raise Problem(RefusalCode.NOT_SUPPORTED, detail)
     if new.session in _TAKEN:
         raise Problem(RefusalCode.INVALID, f"body.session: {new.session} is a word of the routes")
-    settings = SessionSettings.model_validate(new.model_dump(exclude=_NO_SETTINGS, by_alias=True))
+    settings = await _settings(api, project, new)
     session = new.session or _make_up_id(idempotency_key)
     standing = await api.reader.session(project, session)
     if standing is not None and new.model is None:  # sent again: what was the newest then counts
@@ -223,6 +221,27 @@ async def extend(
     command = ExtendSession(rounds=request.rounds, round_timeout_s=request.round_timeout_s)
     document = await api.commands.order(project, session, command, idempotency_key)
     return await api.live.session(document)
+
+
+async def _settings(api: Api, project: ProjectId, new: NewSession) -> SessionSettings:
+    """Give the settings, with the code that came along stored and named. Raises `Problem`."""
+    asked = new.model_dump(exclude=_NO_SETTINGS, by_alias=True)
+    if new.server_functions is not None and new.functions is not None:
+        detail = "body.server_functions: name stored code in functions, or send some; not both"
+        raise Problem(RefusalCode.INVALID, detail)
+    functions = None
+    if new.server_functions is not None:
+        functions = await api.functions.keep(project, new.server_functions.encode())
+    elif new.functions is not None:
+        functions = await api.functions.known(project, new.functions)
+    if functions is not None:
+        asked["functions"] = functions
+        if functions.makes_models and "aggregator" not in new.model_fields_set:
+            asked |= {"aggregator": "server_functions", "aggregator_parameters": {}}
+    try:
+        return SessionSettings.model_validate(asked)
+    except ValidationError as error:
+        raise Problem(RefusalCode.INVALID, f"body: {error.errors()[0]['msg']}") from error
 
 
 async def _model(api: Api, project: ProjectId, digest: Sha256 | None) -> ModelRef:

@@ -5,7 +5,7 @@ A bundle is an uncompressed ustar archive (`ustar`). Its members, in this order 
     log/<entry>.json                                   the stored bytes of each entry
     heads/<entry>.json                                 the stored bytes of each signed head
     updates/<round>/<attempt>/<sequence>-<client>.json the stored bytes of each update, late ones too
-    blobs/<key>                                        models, sets, rule states, updates that were counted
+    blobs/<key>                                        models, sets, rule states, code, updates that counted
     index.json                                         what this is, what is absent, the controllers' keys
     SHA256SUMS                                         a line for every other member, for `sha256sum -c`
 
@@ -45,7 +45,7 @@ _SECTIONS = tuple(
         rf"log/{_NUMBER}\.json",
         rf"heads/{_NUMBER}\.json",
         rf"updates/{_NUMBER}/{_NUMBER}/[0-9]{{16}}-({_CLIENT}|{UNREADABLE})\.json",
-        rf"blobs/[a-z0-9][a-z0-9-]{{0,31}}/(models|sets|states|updates/{_CLIENT})/[0-9a-f]{{64}}",
+        rf"blobs/[a-z0-9][a-z0-9-]{{0,31}}/(models|sets|states|functions|updates/{_CLIENT})/[0-9a-f]{{64}}",
         re.escape(INDEX),
         re.escape(SUMS),
     )

@@ -12,6 +12,7 @@ from fedbus_schemas.events import (
     AnyEvent,
     ClosingReason,
     DeadlineMoved,
+    FailureReason,
     RefusedUpdate,
     RoundClosing,
     RoundCompleted,
@@ -84,7 +85,7 @@ def _in_round(state: Session, opened: Round, event: RoundEvent) -> Iterator[str]
         case RoundCompleted():
             return _completed(state, opened, event)
         case RoundFailed():
-            return _failed(opened, event)
+            return _failed(state, opened, event)
         case _:
             assert_never(event)
 
@@ -159,10 +160,14 @@ def _completed(state: Session, opened: Round, event: RoundCompleted) -> Iterator
     )
 
 
-def _failed(opened: Round, event: RoundFailed) -> Iterator[str]:
+def _failed(state: Session, opened: Round, event: RoundFailed) -> Iterator[str]:
     found = event.valid or event.refused
     missed = event.minimum == opened.minimum and event.valid < opened.minimum
     yield from _refused(opened, event.refused)
+    if event.reason is FailureReason.SERVER_FUNCTIONS:
+        possible = state.settings.functions is not None and opened.phase is RoundPhase.CLOSING
+        yield from _which((not possible, "no server functions were at work"))
+        return
     yield from _which(
         (opened.closing is None and bool(found), "it found updates without a cut-off"),
         (not missed, f"{event.valid} valid updates do not miss the minimum {opened.minimum}"),

@@ -13,9 +13,11 @@ from fedbus_schemas.sets import IncludedUpdate
 from fedbus_schemas.updates import StoredUpdate
 
 from fedbus_core.aggregation.grid import exponents_of
+from fedbus_core.aggregation.round_functions import RoundFunctions
 from fedbus_core.aggregation.round_rows import RoundRows
 from fedbus_core.aggregation.round_sum import Content, Made, RoundSum
-from fedbus_core.aggregation.rules.rule import Member, RowsRule, Rule
+from fedbus_core.aggregation.rules.rule import FunctionRule, Member, RowsRule, Rule
+from fedbus_core.aggregation.server_functions import FunctionFailed, Run, call_seed
 from fedbus_core.aggregation.tensorfile import Buffer, parse_layout
 from fedbus_core.audit.bundle import MESSAGE_BYTES_MAX, Bundle, blob_name
 from fedbus_core.audit.bundle import Member as BundleMember
@@ -54,6 +56,8 @@ class Remaking:
 
     bundle: Bundle
     batch_size: int
+    run: Run | None = None
+    """Runs server functions; None: their rounds cannot be made again."""
 
     def make(
         self,
@@ -72,11 +76,43 @@ class Remaking:
         exponents = exponents_of(layout, base)
         if isinstance(rule, RowsRule):
             rows = RoundRows(layout, exponents, settings.numbers, rule)
-            return self._rows(rows, outcome, updates)
+            self._take_all(rows, outcome, updates)
+            return rows.model()
+        if isinstance(rule, FunctionRule):
+            calls = RoundFunctions(layout, exponents, settings.numbers, rule)
+            self._take_all(calls, outcome, updates)
+            return self._call(calls, settings, outcome, updates, base, state)
         sums = partial(RoundSum, layout, exponents, settings.numbers, rule)
         return self._sum(sums, outcome, updates, base, state)
 
-    def _rows(self, rows: RoundRows, outcome: Outcome, updates: list[IncludedUpdate]) -> Made:
+    def _call(
+        self,
+        calls: RoundFunctions,
+        settings: SessionSettings,
+        outcome: Outcome,
+        updates: list[IncludedUpdate],
+        base: Buffer,
+        state: bytearray | None,
+    ) -> Made:
+        functions = settings.functions
+        assert functions is not None, "the settings were checked"
+        if self.run is None:
+            raise Impossible("the operator's own code made it; ask for server functions to be run")
+        key = keys.server_functions(self.bundle.index.project, functions.code.digest)
+        members = [
+            Member(one.client, one.weight, one.signed.content().metrics)
+            for one in sorted(updates, key=lambda one: one.client)
+        ]
+        seed = call_seed(settings.seed, outcome.opened.round)
+        source = self.blob(key, functions.code)
+        try:
+            return calls.model(self.run, functions, source, base, state, members, seed)
+        except FunctionFailed as error:
+            raise Impossible(f"the server functions failed this time: {error}") from error
+
+    def _take_all(
+        self, rows: RoundRows | RoundFunctions, outcome: Outcome, updates: list[IncludedUpdate]
+    ) -> None:
         for update in updates:
             data = self._update(outcome, update)
             key = keys.update(self.bundle.index.project, update.client, update.update.digest)
@@ -86,7 +122,6 @@ class Remaking:
             finding = rows.take(update.client, content, source)
             if finding is not None:
                 raise Impossible(f"client {update.client}: {finding.detail}")
-        return rows.model()
 
     def _sum(
         self,

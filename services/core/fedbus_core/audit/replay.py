@@ -20,7 +20,8 @@ from fedbus_schemas.sets import IncludedSet, IncludedUpdate
 
 from fedbus_core.aggregation.round_sum import Made
 from fedbus_core.aggregation.rules import RULES, rule_of
-from fedbus_core.aggregation.rules.rule import Rule
+from fedbus_core.aggregation.rules.rule import FunctionRule, Rule
+from fedbus_core.aggregation.server_functions import Run
 from fedbus_core.aggregation.tensorfile import Buffer, TensorFileError
 from fedbus_core.audit.bundle import MESSAGE_BYTES_MAX, Bundle, BundleError, Reader, log_name
 from fedbus_core.audit.chain import Outcome, Walk
@@ -111,13 +112,15 @@ def replay(
     batch_size: int,
     order_seed: int,
     what_if: WhatIf | None = None,
+    run: Run | None = None,
     on_round: Callable[[RoundReplay], None] = lambda _: None,
 ) -> ReplayReport:
     """Make every completed round's model again and compare its SHA-256 with the log.
 
     Each model made here is the base of the next round, and so is what the rule remembers; models in the
     bundle are used only for the first round and after a round that is impossible. Each round is also
-    made as `what_if` asks. Signatures are not looked at: `verify` does that.
+    made as `what_if` asks. `run` runs server functions; with
+    None their rounds are impossible. Signatures are not looked at: `verify` does that.
     """
     if batch_size < 1:
         raise ValueError(f"batch_size is a whole number from 1, not {batch_size}")
@@ -130,7 +133,7 @@ def replay(
         report.problem, report.readable = str(error), False
         return report
     report.project, report.session = bundle.index.project, bundle.index.session
-    again = _Replay(bundle, Remaking(bundle, batch_size), order_seed, asked, other)
+    again = _Replay(bundle, Remaking(bundle, batch_size, run), order_seed, asked, other)
     try:
         for found in again.rounds():
             report.rounds.append(found)
@@ -195,6 +198,8 @@ class _Replay:
         self.model, self.state, self.is_lost = made.model, made.state, False
         same_state = _ref(made.state) == event.state
         same = made.ref == event.model and same_state
+        if isinstance(rule, FunctionRule) and not same:
+            self.model, self.is_lost = b"", True  # its result is an input of what follows
         return RoundReplay(
             number,
             attempt,

@@ -6,6 +6,7 @@ Nothing here raises for what a bundle holds: whatever is wrong becomes a finding
 import hashlib
 from collections.abc import Collection, Iterator
 
+from fedbus_schemas import keys
 from fedbus_schemas.events import RoundCompleted
 
 from fedbus_core.audit.blobs import BlobCheck
@@ -16,6 +17,7 @@ from fedbus_core.audit.bundle import (
     BundleError,
     Member,
     Reader,
+    blob_name,
     log_name,
     sum_line,
 )
@@ -141,6 +143,10 @@ def _check_step(step: Step, outcomes: OutcomeCheck) -> None:
     if step.started is not None:
         outcomes.sets.weight_max = 1 << step.started.settings.numbers.weight_bits
         blobs.model(step.started.model, step.number, derived=False)
+        functions = step.started.settings.functions
+        if functions is not None:
+            key = keys.server_functions(blobs.bundle.index.project, functions.code.digest)
+            blobs.take(key, functions.code, place(blob_name(key), entry=step.number))
     for outcome in step.outcomes:
         outcomes.take(outcome)
         if isinstance(outcome.event, RoundCompleted):

@@ -254,6 +254,8 @@ def _finished(state: Session, given: FinishResult, facts: Facts) -> Decision:
         )
     if opened.phase is RoundPhase.COLLECTING or opened.closing is None or opened.step != given.step:
         return _nothing(RefusalCode.NOT_POSSIBLE_NOW, f"step {given.step} is not the one under way")
+    if given.failure:
+        return Decision(_functions_failed(state, opened, given))
     valid = len(given.counted)
     # Nothing more can come once time is up or everyone has answered.
     final = (
@@ -332,6 +334,22 @@ def _attempt_failed(
         )
         return *ended, ending
     return *ended, _waiting(state.settings, facts, opened.number, opened.attempt + 1, rest=True)
+
+
+def _functions_failed(state: Session, opened: Round, given: FinishResult) -> tuple[AnyEvent, ...]:
+    """End the session where the operator's code failed: the clients' work would come to nothing again."""
+    reason, detail = FailureReason.SERVER_FUNCTIONS, given.failure
+    failed = RoundFailed(
+        round=opened.number,
+        attempt=opened.attempt,
+        reason=reason,
+        valid=len(given.counted),
+        minimum=opened.minimum,
+        refused=given.refused,
+        detail=detail,
+    )
+    ending = SessionFailed(round=opened.number, reason=reason, detail=detail)
+    return failed, *_pruned(state, opened), ending
 
 
 def _next_round(state: Session, facts: Facts, number: int, attempt: int) -> tuple[AnyEvent, ...]:

@@ -5,7 +5,7 @@ import pytest
 from fedbus_core.aggregation.grid import Grid, Numbers, exponents_of
 from fedbus_core.aggregation.rows import Row, combine
 from fedbus_core.aggregation.rules import RULES
-from fedbus_core.aggregation.rules.rule import RowsRule
+from fedbus_core.aggregation.rules.rule import FunctionRule, RowsRule
 from fedbus_core.aggregation.tensorfile import Array, parse_layout, views, write
 from fedbus_schemas.aggregators import parameters_of
 from fedbus_schemas.sessions import SessionSettings
@@ -116,4 +116,4 @@ def test_krum_needs_enough_updates(given: dict[str, object], needed: int) -> Non
 @pytest.mark.parametrize("name", sorted(RULES))
 def test_just_the_rules_over_rows_compare(name: str) -> None:
     given = parameters_of(name, {})
-    assert given.compares == isinstance(RULES[name](given.given), RowsRule)
+    assert given.compares == isinstance(RULES[name](given.given), RowsRule | FunctionRule)

@@ -19,6 +19,7 @@ from fedbus_core.aggregation.rules import (
     median,
     multi_krum,
     nearest_neighbour_mixing,
+    server_functions,
     trimmed_mean,
 )
 from fedbus_core.aggregation.rules.rule import Rule as Rule
@@ -37,6 +38,7 @@ RULES: dict[str, Callable[[Given], Rule]] = {
     "median": median.rule,
     "multi_krum": multi_krum.rule,
     "nearest_neighbour_mixing": nearest_neighbour_mixing.rule,
+    "server_functions": server_functions.rule,
     "trimmed_mean": trimmed_mean.rule,
 }
 

@@ -1,8 +1,9 @@
 """What an aggregation rule is: a value that says how updates are weighed and how the next model is made.
 
-There are two kinds. A rule over the exact sum (`SumRule`) takes updates in any order and batches, so its
+There are three kinds. A rule over the exact sum (`SumRule`) takes updates in any order and batches, so its
 memory does not depend on how many there are. A rule over rows (`RowsRule`) compares the updates with one
-another and reads them all again, block by block. Changing one bit of a rule's results takes a new
+another and reads them all again, block by block. For the third (`FunctionRule`) the operator's own code
+makes the model. Changing one bit of a rule's results takes a new
 `version`; the log names it.
 """
 
@@ -156,4 +157,23 @@ def by_distances(plan: Callable[[Rows], Combine]) -> Callable[[int, Rows | None]
     return planned
 
 
-Rule: TypeAlias = SumRule | RowsRule
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FunctionRule:
+    """The operator's own code makes the model; it runs in a process of its own (server functions)."""
+
+    name: str
+    version: int
+    updates_min: int = 1
+
+    @property
+    def id(self) -> str:
+        """What the log calls it."""
+        return f"{self.name}/{self.version}"
+
+    @property
+    def remembers(self) -> bool:
+        """The attributes of the functions' object go from round to round."""
+        return True
+
+
+Rule: TypeAlias = SumRule | RowsRule | FunctionRule

@@ -1,0 +1,1 @@
+"""Runs an operator's server functions in a process that can do nothing but compute."""
