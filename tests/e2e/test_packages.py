@@ -1,20 +1,28 @@
 """Sessions run by compute packages on the whole stack: side by side, pinned, never swapped."""
 
 import asyncio
+import json
 import secrets
 import signal
 import sys
 from asyncio.subprocess import PIPE
+from contextlib import AsyncExitStack
 from pathlib import Path
 
 import fedbus
 import httpx
 import numpy as np
 import pytest
+from fedbus.api import ApiError
+from fedbus.errors import BadOption
+from fedbus.package_commands import app as commands
 from fedbus.packages.archive import create
-from fedbus.packages.host import PackageHost
+from fedbus.packages.host import LocalPackage, PackageHost
+from fedbus.packages.limits import RunLimits
 from fedbus_core.aggregation.tensorfile import write
 from fedbus_local.stack import LocalStack
+from fedbus_schemas.events import RoundCompleted
+from typer.testing import CliRunner
 
 from tests.stacks import HTTP_TIMEOUT_S, Json, eventually, federation
 from tests.trainers import TINY
@@ -169,3 +177,80 @@ async def test_clients_started_by_the_command_run_the_example(
 
 async def _nothing_from(folder: Path) -> bool:
     return not running_from(folder)
+
+
+async def test_the_commands_manage_the_packages_of_a_federation(
+    stack: LocalStack, tmp_path: Path
+) -> None:
+    async with federation(stack, clients=0) as fed:
+
+        def call(*words: str) -> str:
+            where = ["--api", stack.api_url, "--project", fed.project]
+            env = {"FEDBUS_API_TOKEN": stack.api_token}
+            done = CliRunner().invoke(commands, [*words, *where], env=env, catch_exceptions=False)
+            return done.stdout
+
+        async def say(*words: str) -> str:
+            return await asyncio.to_thread(call, *words)
+
+        # A seed before any package, which FEDn's servers did not survive.
+        model = (await fed.ask("POST", "/v1/models", content=write(TINY)))["digest"]
+        assert (await say("list")).splitlines() == ["package\tname\tbytes\tactive\tcreated"]
+        (tmp_path / "ones.tgz").write_bytes(archive(tmp_path, 1))
+        told = await say("upload", str(tmp_path / "ones.tgz"), "--activate")
+        ones = told.splitlines()[1].split("\t")[0]
+        assert told.splitlines()[1].split("\t")[1:4:2] == ["ones", "active"]
+        await say("upload", str(tmp_path / "client-1"), "--name", "again")  # the same bytes
+        twos = json.loads(await say("upload", str(RIDGE), "-o", "json"))["digest"]
+        assert [row.split("\t")[0] for row in (await say("list")).splitlines()[1:]] == [twos, ones]
+        assert f"digest\t{twos}" in await say("show", twos[:10])
+        await fed.start(TINY, rounds=1, minimum=1)
+        with pytest.raises(ApiError, match="federation_configured"):
+            await say("activate", "ridge")
+        assert "so it is not replaced" in await say("active")
+        with pytest.raises(BadOption, match="no package has the name"):
+            await say("show", "nothing")
+        told = await say("initialise", "ridge", "--model", model)
+        assert told == f"generation 2: new sessions pin package {twos}\n"
+        await say("download", "ones", "-o", str(tmp_path / "back.tgz"))
+        assert (tmp_path / "back.tgz").read_bytes() == (tmp_path / "ones.tgz").read_bytes()
+
+
+HANGS_ONCE = """
+import os, pathlib, time
+
+def train(model, settings):
+    first = pathlib.Path("first")
+    if not first.exists():
+        first.write_text(str(os.getpid()))
+        time.sleep(600)
+    return model, 1, {}
+
+def startup(client):
+    client.set_train_callback(train)
+"""
+
+
+async def test_one_that_hangs_is_ended_at_the_deadline_and_counts_in_no_later_attempt(
+    stack: LocalStack, tmp_path: Path
+) -> None:
+    place = tmp_path / "client"
+    place.mkdir()
+    (place / "fedbus.yaml").write_text("entry_points: {startup: startup.py}")
+    (place / "startup.py").write_text(HANGS_ONCE)
+    (place / ".fedbusignore").write_text("first")
+    async with federation(stack, clients=0) as fed, AsyncExitStack() as at_end:
+        [made] = await asyncio.to_thread(stack.make_credentials, ["one"], fed.project)
+        packages = LocalPackage(place, tmp_path / "home", run_limits=RunLimits(grace_s=0.2))
+        client = fedbus.Client(packages, fedbus.Options(credentials=made))
+        fed.group.create_task(client.run())
+        at_end.callback(client.stop)
+        await fed.online(1)
+        session = await fed.start(TINY, rounds=1, minimum=1, round_timeout_s=2, attempts_max=20)
+        await fed.ended(session)
+        [done] = await fed.rounds(session)
+        assert done["attempt"] >= 2
+        events = await fed.assert_sound(session)
+        completed = [one for one in events if isinstance(one, RoundCompleted)]
+        assert [len(one.counted) for one in completed] == [1]
+        assert not Path("/proc", (place / "first").read_text()).exists()
