@@ -19,7 +19,7 @@ import typer
 from fedbus._version import __version__
 from fedbus.client import run
 from fedbus.errors import FedbusError
-from fedbus.packages.commands import start
+from fedbus.packages.commands import package, start
 from fedbus.trainer import TrainFunction, ValidateFunction
 
 GROUP = "fedbus.commands"
@@ -89,7 +89,7 @@ def gather(parts: Iterable[EntryPoint]) -> typer.Typer:
     """Make one command of all parts. A part that cannot be loaded is left out, with a warning."""
     app = typer.Typer(no_args_is_help=True, add_completion=False)
     app.callback()(_top)
-    groups: dict[str, typer.Typer] = {"client": client}
+    groups: dict[str, typer.Typer] = {"client": client, "package": package}
     for part in sorted(parts, key=lambda part: part.name):
         offered = _load(part)
         if offered is None:

@@ -13,10 +13,10 @@ from fedbus_schemas.wire import Message
 from fedbus.api import APIClient, _access
 from fedbus.errors import BadOption
 from fedbus.packages import archive
-from fedbus.packages.commands import package as app
 from fedbus.record_commands import Api, As, Limit, OfProject, Output, TokenFile
 
-__all__ = ["app"]
+app = typer.Typer(no_args_is_help=True)
+"""These join those of `fedbus.packages.commands`, which need no api."""
 
 DIGEST_CHARS = 64
 SHOWN_CHARS = 12

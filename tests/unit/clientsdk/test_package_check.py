@@ -1,6 +1,7 @@
 """`fedbus package check` and `fedbus run`: a package is tried as a client would run it, in plain words."""
 
 import json
+import subprocess
 import sys
 from pathlib import Path
 
@@ -150,3 +151,12 @@ def test_run_does_the_same_with_code_that_stays(
     call("train", "-i", "seed.safetensors", "-o", "out.safetensors")
     assert Path("out.safetensors").stat().st_size > 36
     assert "mse" in call("validate", "-i", "out.safetensors", "-o", "report.json")
+
+
+def test_the_commands_of_this_machine_need_no_http_client(tmp_path: Path) -> None:
+    place = write(tmp_path)
+    code = "import sys\nsys.modules['httpx'] = None\nfrom fedbus.cli import main\nsys.exit(main())"
+    command = [sys.executable, "-c", code, "package", "create", str(place), "-o", "made.tgz"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "made.tgz").is_file()
