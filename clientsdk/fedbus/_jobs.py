@@ -11,6 +11,7 @@ from typing import TypeVar
 
 from fedbus_schemas.asks import GrantRequest
 from fedbus_schemas.models import BlobRef
+from fedbus_schemas.records import TEXT_MAX
 from fedbus_schemas.tasks import ModelToFetch, TrainTask, ValidateTask
 from fedbus_schemas.traces import ClientWork
 from fedbus_schemas.updates import Timings, ValidationReport
@@ -25,7 +26,7 @@ from fedbus._store import Kept, in_memory
 from fedbus._turns import Turns
 from fedbus._updates import Update
 from fedbus.consent.policy import LOCAL, Package
-from fedbus.errors import BadPackage, FedbusError, OverLimit, TaskAborted
+from fedbus.errors import BadPackage, FedbusError, OverLimit, PackageFailed, TaskAborted
 from fedbus.recorder import Recorder
 from fedbus.trainer import Packages, Settings, Trainer
 
@@ -130,6 +131,7 @@ class Jobs:
             log.info("%s: the function gave up, as the task was withdrawn", job.key)
         except FedbusError as error:
             _complain(f"{job.key}: no update", error)
+            self._tell(job, error)
         return None
 
     async def validate(self, job: ValidateJob, withdrawal: Withdrawal) -> ValidationReport | None:
@@ -145,7 +147,15 @@ class Jobs:
             log.info("%s: the function gave up, as the task was withdrawn", place)
         except FedbusError as error:
             _complain(f"{place}: no validation", error)
+            self._tell(job, error)
         return None
+
+    def _tell(self, job: TrainJob | ValidateJob, error: FedbusError) -> None:
+        """Let the servers know in a package's own words why it gave nothing, if the owner lets lines leave."""
+        if isinstance(error, BadPackage | PackageFailed):
+            task = RunningTask(job.session, job.task.round, job.task.model.digest)
+            with self._place.during(task):
+                self._recorder.log_event(f"{job.task.kind}: {error}"[:TEXT_MAX], "error")
 
     async def _train(self, job: TrainJob, client: str, withdrawal: Withdrawal) -> Update | None:
         task = job.task

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from fedbus import _tensorfile
 from fedbus._updates import Measured, Trained, check_measured, check_trained
-from fedbus.errors import BadModel, BadResult, FedbusError, OverLimit, TaskAborted
+from fedbus.errors import BadModel, BadPackage, BadResult, FedbusError, PackageFailed, TaskAborted
 from fedbus.trainer import Model, Settings, TrainFunction, ValidateFunction
 
 
@@ -26,7 +26,8 @@ def train(
 ) -> Timed | None:
     """Call a train function and check its result; None when the task was withdrawn meanwhile.
 
-    Raises `FunctionFailed`, `BadResult`, `BadModel`, and `TaskAborted` and `OverLimit` as the function does.
+    Raises `FunctionFailed`, `BadResult`, `BadModel`, and `BadPackage`, `PackageFailed` and `TaskAborted`
+    as the function does.
     """
     kinds = _tensorfile.kinds(data)
     model = _model(data)
@@ -38,7 +39,7 @@ def train(
         if settings.cancelled():
             return None
         return Timed(check_trained(result, kinds, weight_max), train_s)
-    except (BadResult, OverLimit, TaskAborted):
+    except (BadPackage, BadResult, PackageFailed, TaskAborted):
         raise
     except (Exception, SystemExit) as error:
         raise FunctionFailed(_told(error)) from error
@@ -49,7 +50,7 @@ def validate(function: ValidateFunction, data: bytes | bytearray, settings: Sett
     model = _model(data)
     try:
         return check_measured(function(model, settings))
-    except (BadResult, OverLimit, TaskAborted):
+    except (BadPackage, BadResult, PackageFailed, TaskAborted):
         raise
     except (Exception, SystemExit) as error:
         raise FunctionFailed(_told(error)) from error

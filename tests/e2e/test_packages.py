@@ -216,14 +216,17 @@ async def test_the_commands_manage_the_packages_of_a_federation(
         assert (tmp_path / "back.tgz").read_bytes() == (tmp_path / "ones.tgz").read_bytes()
 
 
-HANGS_ONCE = """
+HANGS_THEN_FAILS = """
 import os, pathlib, time
 
 def train(model, settings):
-    first = pathlib.Path("first")
+    first, second = pathlib.Path("first"), pathlib.Path("second")
     if not first.exists():
         first.write_text(str(os.getpid()))
         time.sleep(600)
+    if not second.exists():
+        second.touch()
+        raise OSError("no camera")
     return model, 1, {}
 
 def startup(client):
@@ -237,8 +240,8 @@ async def test_one_that_hangs_is_ended_at_the_deadline_and_counts_in_no_later_at
     place = tmp_path / "client"
     place.mkdir()
     (place / "fedbus.yaml").write_text("entry_points: {startup: startup.py}")
-    (place / "startup.py").write_text(HANGS_ONCE)
-    (place / ".fedbusignore").write_text("first")
+    (place / "startup.py").write_text(HANGS_THEN_FAILS)
+    (place / ".fedbusignore").write_text("first\nsecond")
     async with federation(stack, clients=0) as fed, AsyncExitStack() as at_end:
         [made] = await asyncio.to_thread(stack.make_credentials, ["one"], fed.project)
         packages = LocalPackage(place, tmp_path / "home", run_limits=RunLimits(grace_s=0.2))
@@ -249,8 +252,15 @@ async def test_one_that_hangs_is_ended_at_the_deadline_and_counts_in_no_later_at
         session = await fed.start(TINY, rounds=1, minimum=1, round_timeout_s=2, attempts_max=20)
         await fed.ended(session)
         [done] = await fed.rounds(session)
-        assert done["attempt"] >= 2
+        assert done["attempt"] >= 3
         events = await fed.assert_sound(session)
         completed = [one for one in events if isinstance(one, RoundCompleted)]
         assert [len(one.counted) for one in completed] == [1]
         assert not Path("/proc", (place / "first").read_text()).exists()
+
+        async def told() -> Json:
+            page = await fed.ask("GET", "/v1/status-events", params={"level": "error"})
+            return [one["text"] for one in page["items"] if one["session"] == session]
+
+        [line] = await eventually(told, "the servers have the package's own line")
+        assert line == "train: function train: it failed: OSError: no camera"

@@ -130,7 +130,7 @@ class Service:
             raise TaskAborted(f"{asked.what}: the package gave up, as its task was withdrawn")
         if "failed" in answer:
             log.debug("%s: %s", asked.what, answer.get("trace", ""))
-            raise PackageFailed(asked.what, "its function failed", str(answer["failed"]))
+            raise PackageFailed(f"function {asked.what}", "it failed", str(answer["failed"]))
         return answer.get("told")
 
     def close(self) -> None:

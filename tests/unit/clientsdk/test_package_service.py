@@ -144,7 +144,7 @@ def test_what_it_logs_reaches_the_client(made: Package, heard: Heard) -> None:
 
 def test_a_failure_carries_its_line_and_the_process_goes_on(made: Package) -> None:
     pid = train(made)[2]["pid"]
-    with pytest.raises(PackageFailed, match="its function failed: ValueError: no data at /x"):
+    with pytest.raises(PackageFailed, match="function train: it failed: ValueError: no data at /x"):
         train(made, do="raise")
     with pytest.raises(PackageFailed, match="TypeError: cannot unpack"):
         train(made, do="nothing")
