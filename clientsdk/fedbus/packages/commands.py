@@ -17,6 +17,7 @@ from fedbus.packages import archive, checking
 from fedbus.packages.checking import Level
 from fedbus.packages.host import LocalPackage, PackageHost
 from fedbus.packages.limits import MIB, RunLimits
+from fedbus.packages.manifest import demand_yaml
 from fedbus.packages.runners import Package, Places
 from fedbus.trainer import Packages, Settings
 
@@ -161,6 +162,7 @@ def start(
 
     With `--local-package client` it runs that folder instead, and takes up what you change in it.
     """
+    demand_yaml()  # now, and not at the first task
     limits = RunLimits(timeout_s=timeout_s, memory_bytes=memory_mib * MIB)
     place = state_dir / "compute"
     packages: Packages = (

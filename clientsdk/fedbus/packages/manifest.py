@@ -11,6 +11,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from types import ModuleType
 
 from fedbus.errors import BadPackage
 from fedbus.helpers import DEFAULT
@@ -110,15 +111,22 @@ def read_python_env(folder: Path, manifest: Manifest) -> PythonEnv | None:
     )
 
 
+def demand_yaml() -> ModuleType:
+    """Give the reader of YAML. Raises `BadPackage` where the extra is not installed."""
+    try:
+        import yaml  # with the extra only
+    except ModuleNotFoundError as error:
+        raise BadPackage(INSTALL) from error
+    found: ModuleType = yaml
+    return found
+
+
 def _read(path: Path) -> object:
     with path.open("rb") as file:
         data = file.read(FILE_BYTES_MAX + 1)
     if len(data) > FILE_BYTES_MAX:
         raise BadPackage(f"{path.name} has over {FILE_BYTES_MAX} bytes")
-    try:
-        import yaml  # with the extra only
-    except ModuleNotFoundError as error:
-        raise BadPackage(INSTALL) from error
+    yaml = demand_yaml()
     try:
         return yaml.safe_load(data)
     except (yaml.YAMLError, RecursionError, ValueError) as error:

@@ -73,6 +73,7 @@ class Service:
         self._lock = threading.Lock()
         self._ready: queue.SimpleQueue[str] = queue.SimpleQueue()
         self._ended: Ended | None = None
+        self._fault = ""
         self._is_gone = threading.Event()
         self.functions: frozenset[str] = frozenset()
         """What the package registered."""
@@ -182,6 +183,8 @@ class Service:
     def _fail(self, what: str, *, was_withdrawn: bool) -> None:
         ended = self._ended
         assert ended is not None, "known before it is gone"
+        if self._fault:
+            raise PackageFailed(what, self._fault)
         if was_withdrawn:
             raise TaskAborted(f"{what}: its task was withdrawn, and the package ended")
         ended.demand_well(what, self._limits)
@@ -207,7 +210,7 @@ class Service:
                         raise ValueError("a message is too long")
                     self._hear(json.loads(line))
             except (ValueError, TypeError, AttributeError, RecursionError, OSError) as error:
-                log.warning("a package said what is no message, and is ended: %s", error)
+                self._fault = f"it said what is no message, and was ended ({error})"
                 self._contained.stop()
         self._ended = self._contained.wait()
         self._is_gone.set()

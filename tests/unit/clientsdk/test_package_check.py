@@ -160,3 +160,11 @@ def test_the_commands_of_this_machine_need_no_http_client(tmp_path: Path) -> Non
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "made.tgz").is_file()
+
+
+def test_a_client_for_packages_says_at_once_that_the_extra_is_missing(tmp_path: Path) -> None:
+    code = "import sys\nsys.modules['yaml'] = None\nfrom fedbus.cli import main\nsys.exit(main())"
+    command = [sys.executable, "-c", code, "client", "start", "--credentials", "none.json"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert "pip install 'fedbus[package]'" in done.stderr

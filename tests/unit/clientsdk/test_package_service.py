@@ -58,6 +58,8 @@ def train(model, settings):
     if do == "noise":
         os.write(settings.client._channel._socket.fileno(), b"no message\\n")
         time.sleep(600)
+    if do == "flood":
+        return model, 1, {"text": "x" * 2_000_000}
     facts = {"calls": len(calls), "seed": settings.seed, "pid": os.getpid()}
     return {n: a + settings.get("step", 1) for n, a in model.items()}, 7, facts
 
@@ -158,7 +160,8 @@ def test_a_failure_carries_its_line_and_the_process_goes_on(made: Package) -> No
         ("fork", "processes_max = 50"),
         ("memory", "memory_bytes = 209715200"),
         ("exit", "it ended with 3"),
-        ("noise", "ended"),
+        ("noise", "said what is no message"),
+        ("flood", "a message is too long"),
     ],
 )
 def test_one_that_goes_too_far_is_ended_and_begun_anew(made: Package, do: str, said: str) -> None:
