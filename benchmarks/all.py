@@ -1,7 +1,8 @@
 """Every number of the benchmarks page in one run: `python benchmarks/all.py [--quick]`, or `make bench`.
 
 Whole rounds by clients and model size, beside what the peers needed for the same on a machine like this; the
-added time of killed combiners; the fold rate beside memcpy and SHA-256. Takes about ten minutes, `--quick` two.
+added time of killed combiners; the fold rate beside memcpy and SHA-256; what traces cost. Takes about a
+quarter of an hour, `--quick` three minutes.
 """
 
 import argparse
@@ -52,6 +53,9 @@ def main() -> None:
         f"\nBoth combiners killed while a round closes: it ends {added:.2f} s later.\n", flush=True
     )
     subprocess.run([sys.executable, str(HERE / "fold.py")], check=True)
+    print("\nTraces on over off, in turns:\n", flush=True)
+    quick = ["--quick"] if cases is not CASES else []
+    subprocess.run([sys.executable, str(HERE / "tracing.py"), *quick], check=True)
 
 
 def row(outcome: Outcome, peers: str, goal: str) -> str:

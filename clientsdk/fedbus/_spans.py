@@ -19,6 +19,8 @@ from fedbus_schemas.traces import (
 
 TOLD_WITH = frozenset({"submit", "report", "decline"})
 """The verbs that carry them: what ends a piece of work."""
+SHORT_S = 0.001
+"""What took less is not told, as a model that rode along with its task."""
 
 
 class Spans:
@@ -41,8 +43,10 @@ class Spans:
         try:
             yield
         finally:
-            span = ClientSpan(name=name, start=at, seconds=time.monotonic() - started)
-            self._done = [*self._done, span][-(CLIENT_SPANS_MAX - 1) :]
+            seconds = time.monotonic() - started
+            if seconds >= SHORT_S:
+                span = ClientSpan(name=name, start=at, seconds=seconds)
+                self._done = [*self._done, span][-(CLIENT_SPANS_MAX - 1) :]
 
     def headers(self) -> dict[str, str]:
         """Give the header that tells them; none when there is nothing to tell."""

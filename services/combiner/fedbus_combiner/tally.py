@@ -49,7 +49,6 @@ class Tallies:
         """Count one stored update, with all that wait. Raises `Away`: then it is counted later."""
         _, project, _, session, number, client, attempt = message.subject.split(".")
         key = RoundKey(project, session, int(number), int(attempt))
-        tracing.about("count", key, client)
         self._waiting.setdefault(key, {})[client] = message.sequence
         turn = self._turns.setdefault(key, Joined())
         await turn.call(lambda: self._settle(key))
@@ -57,6 +56,8 @@ class Tallies:
     async def _settle(self, key: RoundKey) -> None:
         """Count what waits, and do what follows from it; what was not counted waits again."""
         updates = self._waiting.pop(key, {})
+        tracing.about("count", key)
+        tracing.tell(updates=len(updates))
         try:
             await self._take(key, updates)
         except RuntimeFault:

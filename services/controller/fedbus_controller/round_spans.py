@@ -12,8 +12,7 @@ from datetime import datetime, timedelta
 import structlog
 from fedbus_core.rounds.log import LogBroken, read_entry
 from fedbus_core.rounds.timeline import AttemptTimes, Timeline
-from fedbus_runtime import tracing
-from fedbus_runtime.ports import Clock, RoundKey, StoredMessage, Streams
+from fedbus_runtime.ports import Clock, StoredMessage, Streams
 from fedbus_runtime.spans import Attributes, Span, Tracing
 from fedbus_schemas.codec import UnknownEvent
 from fedbus_schemas.envelope import Entry
@@ -86,9 +85,14 @@ class RoundSpans:
 def spans_of(entry: Entry, attempt: AttemptTimes) -> list[Span]:
     """Give the spans of an ended attempt: the whole and its phases."""
     opened = attempt.opened
-    key = RoundKey(entry.project, entry.session, opened.round, opened.attempt)
     trace, root = opened.trace_id, root_span(opened.trace_id)
-    attributes = {**tracing.place(key), **_counts(attempt)}
+    place: Attributes = {
+        "fl.project": entry.project,
+        "fl.session": entry.session,
+        "fl.round": opened.round,
+        "fl.attempt": opened.attempt,
+    }
+    attributes = {**place, **_counts(attempt)}
     whole = Span(
         "round", trace, None, _ns(attempt.start), _ns(attempt.end), root, attributes=attributes
     )
@@ -106,7 +110,7 @@ def spans_of(entry: Entry, attempt: AttemptTimes) -> list[Span]:
             _ns(phase.start),
             _ns(phase.end),
             span_id(trace, f"{phase.name}/{phase.step}"),
-            attributes={**tracing.place(key), "fl.phase": phase.name, "fl.step": phase.step},
+            attributes={"fl.phase": phase.name, "fl.step": phase.step},
         )
         for phase in attempt.phases
     ]

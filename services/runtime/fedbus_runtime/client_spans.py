@@ -19,7 +19,7 @@ from fedbus_schemas.traces import (
     span_id,
 )
 
-from fedbus_runtime.spans import Attributes, Kind, Span
+from fedbus_runtime.spans import Kind, Span
 
 SKEW_MAX_S = 0.25
 """A clock that is off by more than this, the way included, is set right."""
@@ -28,9 +28,7 @@ _NANOSECONDS = 1_000_000_000
 _log = structlog.get_logger(__name__)
 
 
-def reported(
-    headers: Mapping[str, str], trace: str, client: ClientId, arrived: int, attributes: Attributes
-) -> list[Span]:
+def reported(headers: Mapping[str, str], trace: str, client: ClientId, arrived: int) -> list[Span]:
     """Give a client's spans, the first being the one that holds the others; none when nothing is reported."""
     text = headers.get(CLIENT_SPANS)
     if text is None:
@@ -44,7 +42,7 @@ def reported(
         return []
     skew_s = arrived / _NANOSECONDS - told.sent
     shift_s = skew_s if abs(skew_s) > SKEW_MAX_S else 0.0
-    found = [_span(one, shift_s, trace, client, arrived, attributes) for one in told.spans]
+    found = [_span(one, shift_s, trace, client, arrived) for one in told.spans]
     if not found:
         return []
     work = (
@@ -57,9 +55,11 @@ def reported(
         min(one.start for one in found),
         arrived,
         span_id(trace, f"client/{client}/{work}"),
-        attributes={**attributes, "fl.client": client, "fl.clock_skew_s": round(skew_s, 3)},
+        attributes={"fl.client": client},
         client=client,
     )
+    if shift_s:
+        whole.attributes["fl.clock_skew_s"] = round(skew_s, 3)
     for one in found:
         one.parent = whole.span
     return [whole, *found]
@@ -71,7 +71,6 @@ def _span(
     trace: str,
     client: ClientId,
     arrived: int,
-    attributes: Attributes,
 ) -> Span:
     start = min(int((told.start + shift_s) * _NANOSECONDS), arrived)
     lasted = told.seconds
@@ -84,6 +83,6 @@ def _span(
         start,
         end,
         kind=Kind.INTERNAL,
-        attributes={**attributes, "fl.client": client},
+        attributes={"fl.client": client},
         client=client,
     )

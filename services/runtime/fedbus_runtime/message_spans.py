@@ -20,9 +20,9 @@ def taking(
         **messaging(consumer.stream, "process"),
         "messaging.consumer.group.name": consumer.name,
         "messaging.message.id": str(message.sequence),
-        "messaging.message.body.size": len(message.data),
-        "fl.deliveries": delivery.count,
     }
+    if delivery.count > 1:
+        attributes["fl.deliveries"] = delivery.count
     return tracing.scope(shown, Kind.CONSUMER, attributes, links=links_of(message.headers))
 
 

@@ -18,7 +18,6 @@ from fedbus_runtime.spans import Kind, Span
 
 SAMPLED_MAX = 4_096
 """Traces of which it is remembered whether they are shown."""
-CLIENTS_MAX = 4_096
 
 _KINDS = {
     Kind.INTERNAL: SpanKind.INTERNAL,
@@ -42,7 +41,7 @@ class OtlpTracing:
         self._exporter = OTLPSpanExporter()
         self._processor = BatchSpanProcessor(self._exporter)
         self._is_shown = lru_cache(SAMPLED_MAX)(self._sample)
-        self._of_client = lru_cache(CLIENTS_MAX)(_client_resource)
+        self._clients = resource_of("client", None, {})
 
     def show(self, spans: Sequence[Span]) -> None:
         """Queue spans; see `spans.Tracing`."""
@@ -68,7 +67,7 @@ class OtlpTracing:
         return found.decision is not Decision.DROP
 
     def _made(self, span: Span) -> ReadableSpan:
-        resource = self._resource if span.client is None else self._of_client(span.client)
+        resource = self._resource if span.client is None else self._clients
         status = Status(StatusCode.UNSET if span.error is None else StatusCode.ERROR, span.error)
         return ReadableSpan(
             span.name,
@@ -90,19 +89,11 @@ def _context(trace: str, span: str) -> SpanContext:
     return SpanContext(int(trace, 16), int(span, 16), is_remote=False, trace_flags=_SAMPLED)
 
 
-def resource_of(service: str, instance: str, environment: Mapping[str, str]) -> Resource:
+def resource_of(service: str, instance: str | None, environment: Mapping[str, str]) -> Resource:
     """Say who tells this; OTEL_RESOURCE_ATTRIBUTES adds to it, OTEL_SERVICE_NAME names it otherwise."""
-    own = {"service.namespace": "fedbus", "service.instance.id": instance}
+    own = {"service.namespace": "fedbus"}
+    if instance is not None:
+        own["service.instance.id"] = instance
     if OTEL_SERVICE_NAME not in environment:
         own["service.name"] = f"fedbus-{service}"
     return Resource.create(own)
-
-
-def _client_resource(client: str) -> Resource:
-    return Resource.create(
-        {
-            "service.namespace": "fedbus",
-            "service.name": "fedbus-client",
-            "service.instance.id": client,
-        }
-    )

@@ -33,7 +33,6 @@ ATTRIBUTES = {
     "messaging.operation.type": "The same.",
     "messaging.consumer.group.name": "The durable consumer or queue group.",
     "messaging.message.id": "The sequence in the stream.",
-    "messaging.message.body.size": "Bytes of the message.",
     "messaging.batch.message_count": "Mails that a dispatch sent, one a client.",
     "error.type": "The code of what went wrong: a reason code, `retry`, or an error's name.",
     "fl.project": "The project.",
@@ -54,13 +53,13 @@ ATTRIBUTES = {
     "fl.input": "What a controller decided on.",
     "fl.decided": "The events of the decision.",
     "fl.performed": "The events whose effects were carried out.",
-    "fl.deliveries": "How often the message was delivered: above 1, somebody retried, died or stalled.",
+    "fl.deliveries": "Deliveries of the message, when more than one: somebody retried, died or stalled.",
     "fl.retry_after_s": "Seconds after which the message comes again.",
     "fl.updates": "Updates in the batch.",
     "fl.blob.kind": "Kind of the blob: models, updates, sets, partials, states, pieces.",
     "fl.blob.bytes": "Bytes of the blob, at most.",
-    "fl.clock_skew_s": "Seconds by which the client's clock was behind, the way of the message included.",
-    "fl.steps.left_out": "Calls to the outside that are not shown, because they were too many.",
+    "fl.clock_skew_s": "Seconds by which the client's clock was behind, when that was set right.",
+    "fl.steps.left_out": "Calls to the outside that are not shown: under a millisecond, or too many.",
 }
 
 EVENTS = {

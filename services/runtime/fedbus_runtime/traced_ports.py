@@ -68,12 +68,8 @@ class _TracedStreams(_Traced):
                 assert isinstance(sent, int)
                 span.attributes["messaging.batch.message_count"] = sent + 1
             return cast(int, await self._port.append(subject, data, headers=headers, **more))
-        attributes = {**messaging(stream, "send"), "messaging.message.body.size": len(data)}
-        with tracing.step(f"send {stream}", Kind.PRODUCER, attributes) as sending:
-            sequence: int = await self._port.append(subject, data, headers=headers, **more)
-            if sending is not None:
-                sending.attributes["messaging.message.id"] = str(sequence)
-            return sequence
+        with tracing.step(f"send {stream}", Kind.PRODUCER, messaging(stream, "send")):
+            return cast(int, await self._port.append(subject, data, headers=headers, **more))
 
 
 class _TracedWire(_Traced):
@@ -89,10 +85,7 @@ class _TracedWire(_Traced):
     def serve(
         self, subject: str, queue: str, handler: Callable[[Request], Awaitable[bytes | None]]
     ) -> Awaitable[None]:
-        attributes = {
-            **messaging(subjects.token(subject, 2), "process"),
-            "messaging.consumer.group.name": queue,
-        }
+        attributes = messaging(subjects.token(subject, 2), "process")
 
         async def answer(request: Request) -> bytes | None:
             with tracing.scope(self._shown, Kind.SERVER, attributes, headers=request.headers):

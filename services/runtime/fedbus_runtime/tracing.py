@@ -25,6 +25,8 @@ from fedbus_runtime.spans import Attributes, Kind, Link, Span, Tracing, Value
 
 STEPS_MAX = 1_000
 """Calls to the outside that one scope shows; of more, the number is told."""
+SHORT_NS = 1_000_000
+"""Calls that were faster than this and went well are told by their number, too."""
 
 
 class Scope:
@@ -51,7 +53,7 @@ class Scope:
     def begin(self, name: str, key: RoundKey, client: ClientId | None) -> Span:
         """Begin the scope's span in a round's trace. A second one begins where the scope began, too."""
         trace = trace_id(key.project, key.session, key.round, key.attempt)
-        attributes = {**self._attributes, **place(key)}
+        attributes = {**self._attributes, "fl.session": key.session, "fl.round": key.round}
         if client is not None:
             attributes["fl.client"] = client
         span = Span(
@@ -117,7 +119,7 @@ def about(name: str, key: RoundKey, client: ClientId | None = None) -> None:
         return
     span = opened.begin(name, key, client)
     if client is not None:
-        told = reported(opened.headers, trace, client, opened.start, place(key))
+        told = reported(opened.headers, trace, client, opened.start)
         opened.spans += told
         span.parent = told[0].span if told else span.parent
 
@@ -178,14 +180,7 @@ def step(name: str, kind: Kind, attributes: Attributes) -> Iterator[Span | None]
         raise
     finally:
         span.end = time.time_ns()
-        opened.spans.append(span)
-
-
-def place(key: RoundKey) -> Attributes:
-    """Give the attributes that name an attempt."""
-    return {
-        "fl.project": key.project,
-        "fl.session": key.session,
-        "fl.round": key.round,
-        "fl.attempt": key.attempt,
-    }
+        if span.error is None and span.end - span.start < SHORT_NS:
+            opened.left_out += 1
+        else:
+            opened.spans.append(span)

@@ -41,6 +41,29 @@ class Shown:
         self.show(spans)
 
 
+@pytest.fixture(autouse=True)
+def all_steps(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Show steps however short they are, unless a test is about that."""
+    monkeypatch.setattr(tracing, "SHORT_NS", 0)
+
+
+def test_steps_that_took_no_time_are_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tracing, "SHORT_NS", SECOND)
+    shown = Shown()
+    with tracing.scope(shown, Kind.CONSUMER, {}):
+        tracing.about("finish", KEY)
+        with tracing.step("send INBOX", Kind.PRODUCER, {}):
+            pass
+        with (
+            pytest.raises(ValueError, match="away"),
+            tracing.step("send INBOX", Kind.PRODUCER, {}),
+        ):
+            raise ValueError("away")
+    work, failed = shown.spans
+    assert work.attributes["fl.steps.left_out"] == 1
+    assert failed.error == "ValueError", "what fails is shown, however fast"
+
+
 def test_work_hangs_from_the_round_and_steps_from_the_work() -> None:
     shown = Shown()
     with tracing.scope(shown, Kind.CONSUMER, {"fl.deliveries": 2}):
@@ -111,20 +134,20 @@ def test_a_clients_spans_lie_below_one_of_its_own() -> None:
         ClientSpan(name=ClientWork.TRAIN, start=1000.0, seconds=2.0),
         ClientSpan(name=ClientWork.UPLOAD, start=1002.0),
     )
-    whole, train, upload = reported(told, TRACE, CLIENT, int(1003.1 * SECOND), {})
+    whole, train, upload = reported(told, TRACE, CLIENT, int(1003.1 * SECOND))
     assert (whole.name, whole.parent) == ("client", root_span(TRACE))
     assert {train.parent, upload.parent} == {whole.span}
     assert (train.start, train.end) == (1000 * SECOND, 1002 * SECOND)
     assert upload.end == whole.end == int(1003.1 * SECOND)
     assert whole.start == train.start
     assert {one.client for one in (whole, train, upload)} == {CLIENT}
-    again, *_ = reported(told, TRACE, CLIENT, int(1004.1 * SECOND), {})
+    again, *_ = reported(told, TRACE, CLIENT, int(1004.1 * SECOND))
     assert again.span == whole.span, "sent again it is the same span"
 
 
 def test_a_wrong_clock_is_set_right() -> None:
     told = headers(5.0, ClientSpan(name=ClientWork.TRAIN, start=1.0, seconds=3.0))
-    whole, train = reported(told, TRACE, CLIENT, 2000 * SECOND, {})
+    whole, train = reported(told, TRACE, CLIENT, 2000 * SECOND)
     assert (train.start, train.end) == (1996 * SECOND, 1999 * SECOND)
     assert whole.attributes["fl.clock_skew_s"] == 1995.0
 
@@ -142,8 +165,8 @@ def test_a_wrong_clock_is_set_right() -> None:
     ],
 )
 def test_a_report_that_is_none_shows_nothing(text: str) -> None:
-    assert reported({CLIENT_SPANS: text}, TRACE, CLIENT, SECOND, {}) == []
-    assert reported({}, TRACE, CLIENT, SECOND, {}) == []
+    assert reported({CLIENT_SPANS: text}, TRACE, CLIENT, SECOND) == []
+    assert reported({}, TRACE, CLIENT, SECOND) == []
 
 
 @pytest.mark.parametrize(
