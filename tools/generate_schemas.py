@@ -27,6 +27,18 @@ from fedbus_schemas.asks import (
     Sync,
     TransferDone,
 )
+from fedbus_schemas.command_events import COMMAND_EVENT_TYPES, CommandEntry
+from fedbus_schemas.commands import (
+    CommandAnswer,
+    CommandGrantRequest,
+    CommandProgress,
+    CommandTimeout,
+    RunCommand,
+    StartTask,
+    StepCommand,
+    StopCommand,
+    TakeUpCommand,
+)
 from fedbus_schemas.envelope import Entry, SignedHead
 from fedbus_schemas.events import EVENT_TYPES, Event
 from fedbus_schemas.identities import ActRecord, TokenRecord
@@ -67,6 +79,7 @@ class Channel:
 
 
 P, S, D, C, R, A = "{project}", "{session}", "{device}", "{client}", "{round}", "{attempt}"
+K = "{command}"
 COMMANDS = (StartSession, PauseSession, ResumeSession, StopSession, ExtendSession)
 
 CHANNELS = {
@@ -235,6 +248,97 @@ CHANNELS = {
         "controller",
         (ClientAttributes,),
         "A client's attributes now.",
+    ),
+    "command-log": Channel(
+        subjects.command_log(P, K),
+        "controller",
+        "controller",
+        (CommandEntry,),
+        "A command's log. Appended with compare-and-set by controllers only.",
+    ),
+    "live-command": Channel(
+        subjects.live_command(P, K), "bus", "api", (CommandEntry,), "What the log republishes."
+    ),
+    "command-order": Channel(
+        subjects.command_input(P, K, "order"),
+        "api",
+        "controller",
+        (RunCommand, StepCommand, StopCommand),
+        "Begin a command, skip on, or stop it.",
+    ),
+    "command-started": Channel(
+        subjects.command_input(P, K, "started"),
+        "combiner",
+        "controller",
+        (TakeUpCommand,),
+        "A client has begun a task of its own.",
+    ),
+    "command-timeout": Channel(
+        subjects.command_input(P, K, "timeout"),
+        "bus",
+        "controller",
+        (CommandTimeout,),
+        "A command's deadline that fired.",
+    ),
+    "command-schedule": Channel(
+        subjects.command_schedule(P, K),
+        "controller",
+        "bus",
+        (CommandTimeout,),
+        "A command's one pending deadline. No consumer's filter covers it.",
+    ),
+    "command-mailbox": Channel(
+        subjects.command_mail(P, D, K),
+        "controller",
+        "bus",
+        (SignedMail,),
+        "A client's mailbox for one command.",
+    ),
+    "command-result": Channel(
+        subjects.result_of(P, K, C),
+        "combiner",
+        "controller",
+        (CommandAnswer,),
+        "One client's one answer to a command; the bus refuses a second one.",
+    ),
+    "command-progress": Channel(
+        subjects.progress(P, K, C),
+        "combiner",
+        "api",
+        (CommandProgress,),
+        "How far a client is with its part.",
+    ),
+    "start_task": Channel(
+        subjects.ask(P, D, "start_task"),
+        "client",
+        "combiner",
+        (StartTask,),
+        "I begin a task of my own.",
+        Answer,
+    ),
+    "progress": Channel(
+        subjects.ask(P, D, "progress"),
+        "client",
+        "combiner",
+        (CommandProgress,),
+        "How far I am with my part of a command.",
+        Answer,
+    ),
+    "answer": Channel(
+        subjects.ask(P, D, "answer"),
+        "client",
+        "combiner",
+        (CommandAnswer,),
+        "How my part of a command ended.",
+        Answer,
+    ),
+    "command_grant": Channel(
+        subjects.ask(P, D, "command_grant"),
+        "client",
+        "combiner",
+        (CommandGrantRequest,),
+        "May I fetch a command's model, or upload my result?",
+        Answer,
     ),
     "client": Channel(
         subjects.client_record(P, D),
@@ -436,6 +540,9 @@ def _message(kind: type[Message]) -> Json:
     }
     if kind is Entry:
         described["x-events"] = sorted(EVENT_TYPES)
+        described["x-event-content-type"] = envelope.CONTENT_TYPE
+    if kind is CommandEntry:
+        described["x-events"] = sorted(COMMAND_EVENT_TYPES)
         described["x-event-content-type"] = envelope.CONTENT_TYPE
     return described
 

@@ -49,7 +49,14 @@ if TYPE_CHECKING:
     from fedbus.options import Options
     from fedbus.priorities import PriorityClass
     from fedbus.recorder import Recorder
-    from fedbus.trainer import Model, Settings, Trainer, TrainFunction, ValidateFunction
+    from fedbus.trainer import (
+        CommandFunction,
+        Model,
+        Settings,
+        Trainer,
+        TrainFunction,
+        ValidateFunction,
+    )
 
 __all__ = [
     "Away",
@@ -63,6 +70,7 @@ __all__ = [
     "BusAway",
     "Client",
     "ClientUnknown",
+    "CommandFunction",
     "ConfigurationError",
     "Credentials",
     "FedbusError",
@@ -89,7 +97,14 @@ _HOMES = {
     "fedbus.options": ("Options",),
     "fedbus.priorities": ("PriorityClass",),
     "fedbus.recorder": ("Recorder",),
-    "fedbus.trainer": ("Model", "Settings", "TrainFunction", "Trainer", "ValidateFunction"),
+    "fedbus.trainer": (
+        "CommandFunction",
+        "Model",
+        "Settings",
+        "TrainFunction",
+        "Trainer",
+        "ValidateFunction",
+    ),
     "fedbus_schemas.credentials": ("Credentials",),
 }
 

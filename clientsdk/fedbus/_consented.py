@@ -46,7 +46,7 @@ class Consented:
         if isinstance(verdict, Denied):
             self._spawn(self._declining.say(job, client, verdict, until))
             return None
-        watch = _Watch(verdict.limits, withdrawal)
+        watch = Watch(verdict.limits, withdrawal)
         update: Update | None = None
         denied: Denied | None = None
         try:
@@ -73,7 +73,7 @@ class Consented:
         if isinstance(verdict, Denied):
             self._spawn(self._declining.say(job, client, verdict, until))
             return None
-        watch = _Watch(verdict.limits, withdrawal)
+        watch = Watch(verdict.limits, withdrawal)
         report: ValidationReport | None = None
         denied: Denied | None = None
         try:
@@ -118,17 +118,11 @@ class Consented:
             records=report.weight,
         )
 
-    def _end(self, request: Request, watch: "_Watch", denied: Denied | None, *, done: bool) -> None:
-        if denied is not None:
-            outcome = f"declined by {denied.rule}"
-        elif done:
-            outcome = "done"
-        else:
-            outcome = "withdrawn" if watch.was_withdrawn else "no result"
-        self._guard.ended(request, outcome, watch.seconds)
+    def _end(self, request: Request, watch: "Watch", denied: Denied | None, *, done: bool) -> None:
+        self._guard.ended(request, watch.outcome(denied, done=done), watch.seconds)
 
 
-class _Watch:
+class Watch:
     """Ends a job that takes longer than the owner allows: its function is told to leave off."""
 
     def __init__(self, limits: Limits, withdrawal: Withdrawal) -> None:
@@ -150,6 +144,14 @@ class _Watch:
     def was_withdrawn(self) -> bool:
         """Whether the job was told to leave off."""
         return self._withdrawal.is_said()
+
+    def outcome(self, denied: Denied | None, *, done: bool) -> str:
+        """Say for the task log how the job ended."""
+        if denied is not None:
+            return f"declined by {denied.rule}"
+        if done:
+            return "done"
+        return "withdrawn" if self.was_withdrawn else "no result"
 
     def stop(self) -> Denied | None:
         """End the watch; say whether the time was used up."""

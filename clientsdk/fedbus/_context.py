@@ -8,11 +8,14 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class RunningTask:
-    """A task while its function runs. `model` is the SHA-256 of the model it was given."""
+    """A task while its function runs. `model` is the SHA-256 of the model it was given.
 
-    session: str
-    round: int
-    model: str
+    A command's has no session and no round.
+    """
+
+    session: str | None
+    round: int | None
+    model: str | None
     withdrawn: Callable[[], bool] = lambda: False
 
 
@@ -31,13 +34,21 @@ class Place:
     @contextmanager
     def during(self, task: RunningTask) -> Iterator[None]:
         """Say that this task runs here."""
-        token = _own.set(task)
         before, self._latest = self._latest, task
+        try:
+            with self.beside(task):
+                yield
+        finally:
+            self._latest = before
+
+    @contextmanager
+    def beside(self, task: RunningTask) -> Iterator[None]:
+        """Say that this task runs in this thread, beside the ones begun elsewhere."""
+        token = _own.set(task)
         try:
             yield
         finally:
             _own.reset(token)
-            self._latest = before
 
     def task(self) -> RunningTask | None:
         """Give the task that runs, if one does."""

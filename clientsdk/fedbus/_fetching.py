@@ -6,8 +6,10 @@ import hashlib
 import logging
 from collections.abc import Callable
 from functools import partial
+from weakref import WeakValueDictionary
 
 from fedbus_schemas.asks import GrantRequest
+from fedbus_schemas.commands import CommandGrantRequest
 from fedbus_schemas.models import BlobRef
 from fedbus_schemas.tasks import ModelToFetch
 
@@ -21,7 +23,7 @@ log = logging.getLogger("fedbus")
 
 
 class Fetcher:
-    """Fetches models for one job at a time."""
+    """Fetches models, each one once at a time."""
 
     def __init__(
         self,
@@ -40,11 +42,12 @@ class Fetcher:
         self._bytes_max = bytes_max
         self._patience_s = patience_s
         self._done = done
+        self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
 
     async def fetch(
         self,
         model: ModelToFetch,
-        request: GrantRequest,
+        request: GrantRequest | CommandGrantRequest,
         *,
         until: float,
         stop: Callable[[], bool],
@@ -58,6 +61,18 @@ class Fetcher:
             raise BadModel(f"the model has {model.size} bytes, over model_bytes_max")
         if model.inline is not None:
             return _inline(model.inline, model)
+        blob = request.blob
+        lock = self._locks.setdefault(blob.digest, asyncio.Lock())
+        async with lock:  # a round and a command may want the same model
+            return await self._find(request, until, stop, trace_id)
+
+    async def _find(
+        self,
+        request: GrantRequest | CommandGrantRequest,
+        until: float,
+        stop: Callable[[], bool],
+        trace_id: str,
+    ) -> bytes | bytearray:
         blob = request.blob
         data = await _threads.run(lambda: self._models.find(blob), "fedbus-cache")
         if data is not None:
@@ -73,7 +88,7 @@ class Fetcher:
 
     async def _download(
         self,
-        request: GrantRequest,
+        request: GrantRequest | CommandGrantRequest,
         incoming: Incoming,
         until: float,
         stop: Callable[[], bool],
@@ -88,7 +103,7 @@ class Fetcher:
         while not incoming.is_right():
             before = incoming.place
             answer = await self._asker.insist(
-                "grant", request, until=until, trace_id=trace_id, passing=OPEN_SOON
+                _verb(request), request, until=until, trace_id=trace_id, passing=OPEN_SOON
             )
             if answer.refusal is not None:
                 raise refused(answer.refusal)
@@ -114,6 +129,10 @@ class Fetcher:
         incoming.close(synced=True)
         path = incoming.path if incoming.is_right() else None
         self._models.add(blob, data, path)
+
+
+def _verb(request: GrantRequest | CommandGrantRequest) -> str:
+    return "grant" if isinstance(request, GrantRequest) else "command_grant"
 
 
 def _inline(text: str, blob: BlobRef) -> bytes:

@@ -8,23 +8,24 @@ from pathlib import Path
 from typing import TypeVar, assert_never
 
 from fedbus_schemas import signing
-from fedbus_schemas.asks import Beat, Hello, Sync, TransferDone, Welcome
+from fedbus_schemas.asks import COMMANDS_MAX, Beat, Hello, Sync, TransferDone, Welcome
 from fedbus_schemas.credentials import Credentials
 from fedbus_schemas.models import BlobRef
 from fedbus_schemas.refusals import Refusal, RefusalCode
-from fedbus_schemas.tasks import Mail, SignedMail
+from fedbus_schemas.tasks import CommandMail, Mail
 from fedbus_schemas.updates import ValidationReport
 
 from fedbus import _backoff, _host, _opening, _spans, _threads
 from fedbus._asking import OPEN_SOON, Asker, Line
 from fedbus._blobs import Blobs, Store
+from fedbus._commands import CommandRuns
 from fedbus._consented import Consented
 from fedbus._content import ContentGone
 from fedbus._declining import Declining
 from fedbus._fetching import Fetcher
 from fedbus._jobs import Jobs, Withdrawal
 from fedbus._keys import Keys
-from fedbus._mail import NotOurs, open_mail, read_live
+from fedbus._mail import Letterbox
 from fedbus._models import Models
 from fedbus._participant import (
     Action,
@@ -84,37 +85,36 @@ class Participation:
         self._recorder = desk.recorder
         self._reporting = desk.reporting
         self._client = ""
-        self._noise = 0
+        self._letterbox = Letterbox(keys, credentials.project)
         self._asker = Asker(line, options)
         self._blobs: Store = store or Blobs(options.store_timeout_s)
         self._kept = _opening.kept(options, keys.device)
         if not isinstance(trainer, Trainer):
             trainer.begin(credentials.name, keys.device, desk.recorder, guard.limits)
+        fetcher = self._fetcher(_opening.models(options, keys.device), options.model_bytes_max)
+        turns = Turns(folder_of(options.compute_lock), credentials.name)
+        self._commands = CommandRuns(
+            trainer,
+            self._asker,
+            fetcher,
+            self._blobs,
+            self._spawn,
+            options.patience_s,
+            guard,
+            desk,
+            turns,
+        )
         self._jobs = Jobs(
             trainer,
             project=credentials.project,
             keys=keys,
-            fetcher=Fetcher(
-                self._asker,
-                self._blobs,
-                _opening.models(options, keys.device),
-                bytes_max=options.model_bytes_max,
-                patience_s=options.patience_s,
-                done=self._release,
-            ),
-            package_fetcher=Fetcher(
-                self._asker,
-                self._blobs,
-                Models(None, 1),
-                bytes_max=PACKAGE_BYTES_MAX,
-                patience_s=options.patience_s,
-                done=self._release,
-            ),
+            fetcher=fetcher,
+            package_fetcher=self._fetcher(Models(None, 1), PACKAGE_BYTES_MAX),
             kept=self._kept,
             patience_s=options.patience_s,
             recorder=desk.recorder,
             place=desk.place,
-            turns=Turns(folder_of(options.compute_lock), credentials.name),
+            turns=turns,
             metrics=guard.metrics,
         )
         self._consented = Consented(
@@ -158,6 +158,7 @@ class Participation:
         self._over = True
         self._withdrawal.say()
         self._jobs.close()
+        self._commands.close()
         self._blobs.close()
 
     async def leave(self) -> None:
@@ -213,14 +214,23 @@ class Participation:
 
     async def _sync(self) -> bool:
         """Ask for the open tasks; False when the servers do not know us any more."""
-        answer = await self._asker.insist("sync", Sync(pending=self._participant.pending()))
+        answer = await self._asker.insist("sync", self._asked())
         if answer.synced is not None:
-            mail = [one for one in map(self._opened, answer.synced.mail) if one is not None]
-            self._do(self._participant.on_synced(mail, answer.synced.receipts))
+            mail = [self._letterbox.opened(one, self._client) for one in answer.synced.mail]
+            of_sessions = [one for one in mail if isinstance(one, Mail)]
+            self._do(self._participant.on_synced(of_sessions, answer.synced.receipts))
+            self._commands.ended(answer.synced.ended)
+            for one in mail:
+                if isinstance(one, CommandMail):
+                    self._commands.hear(one)
             return True
         said = "nothing" if answer.refusal is None else answer.refusal.code
         log.warning("could not ask for the open tasks: the answer was %s", said)
         return said is not RefusalCode.CLIENT_UNKNOWN
+
+    def _asked(self) -> Sync:
+        commands = self._commands.working()[:COMMANDS_MAX]
+        return Sync(pending=self._participant.pending(), commands=commands)
 
     async def _beat(self, beat_s: float) -> None:
         """Say regularly that we are here; returns when the servers do not know us any more."""
@@ -255,33 +265,11 @@ class Participation:
     def _hear(self, data: bytes) -> None:
         if not self._client:
             return  # the sync after the welcome brings it again
-        try:
-            signed = read_live(data)
-        except NotOurs as reason:
-            self._dropped(reason)
-            return
-        mail = self._opened(signed)
-        if mail is not None:
+        mail = self._letterbox.live(data, self._client)
+        if isinstance(mail, Mail):
             self._do(self._participant.on_mail(mail))
-
-    def _opened(self, signed: SignedMail) -> Mail | None:
-        try:
-            return open_mail(
-                signed,
-                trusts=self._keys.trusts,
-                project=self._credentials.project,
-                device=self._keys.device,
-                client=self._client,
-            )
-        except NotOurs as reason:
-            self._dropped(reason)
-            return None
-
-    def _dropped(self, reason: NotOurs) -> None:
-        self._noise += 1
-        # The first, second, fourth, eighth: whoever sends noise must not fill the log.
-        if self._noise & (self._noise - 1) == 0:
-            log.warning("dropped a mail: %s (%d so far)", reason, self._noise)
+        elif mail is not None:
+            self._commands.hear(mail)
 
     # What the state machine asks for.
 
@@ -371,6 +359,16 @@ class Participation:
             return
         if answer.refusal is not None:
             log.warning("%s: validation refused: %s", report.session, answer.refusal.code)
+
+    def _fetcher(self, models: Models, bytes_max: int) -> Fetcher:
+        return Fetcher(
+            self._asker,
+            self._blobs,
+            models,
+            bytes_max=bytes_max,
+            patience_s=self._options.patience_s,
+            done=self._release,
+        )
 
     def _release(self, blob: BlobRef) -> None:
         if self._over:

@@ -103,7 +103,8 @@ def _made(kind: type[Record], what: str, fields: Fields, time_s: float) -> bytes
 def _task(task: RunningTask | None) -> Fields:
     if task is None:
         return {}
-    return {"session": task.session, "round": task.round, "model": task.model}
+    named = {"session": task.session, "round": task.round, "model": task.model}
+    return {name: value for name, value in named.items() if value is not None}
 
 
 def _mapping(what: str, values: object) -> list[tuple[str, object]]:

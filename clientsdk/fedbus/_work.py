@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from fedbus import _tensorfile
 from fedbus._updates import Measured, Trained, check_measured, check_trained
 from fedbus.errors import BadModel, BadPackage, BadResult, FedbusError, PackageFailed, TaskAborted
-from fedbus.trainer import Model, Settings, TrainFunction, ValidateFunction
+from fedbus.trainer import CommandFunction, Model, Settings, TrainFunction, ValidateFunction
 
 
 class FunctionFailed(FedbusError):
@@ -54,6 +54,20 @@ def validate(function: ValidateFunction, data: bytes | bytearray, settings: Sett
         raise
     except (Exception, SystemExit) as error:
         raise FunctionFailed(_told(error)) from error
+
+
+def command(
+    function: CommandFunction, data: bytes | bytearray | None, settings: Settings
+) -> object:
+    """Call a command's function. Raises as `train` does."""
+    model = None if data is None else _model(data)
+    try:
+        result: object = function(model, settings)
+    except (BadPackage, BadResult, PackageFailed, TaskAborted):
+        raise
+    except (Exception, SystemExit) as error:
+        raise FunctionFailed(_told(error)) from error
+    return result
 
 
 def _model(data: bytes | bytearray) -> Model:

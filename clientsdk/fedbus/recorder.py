@@ -134,7 +134,8 @@ class Recorder:
         """Raise `TaskAborted` when the running task was withdrawn. Otherwise do nothing."""
         task = self._place.task()
         if task is not None and task.withdrawn():
-            raise TaskAborted(f"{task.session} round {task.round}: the task was withdrawn")
+            place = f"{task.session} round {task.round}" if task.session else "command"
+            raise TaskAborted(f"{place}: the task was withdrawn")
 
     def priority_classes(self) -> tuple[PriorityClass, ...]:
         """Give the priority classes, the highest first."""

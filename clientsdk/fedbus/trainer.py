@@ -49,6 +49,10 @@ class Settings(Mapping[str, Any]):
     whatever you return then is thrown away."""
     client: Recorder = field(default_factory=Recorder, repr=False)
     """The client that runs your function, to log with: `settings.client.log_metric({"loss": 0.5})`."""
+    command: str = ""
+    """The id of the command that the function runs for; empty in a round."""
+    progress: Callable[[float, str], None] = lambda _fraction, _text: None
+    """Tell how far a command is: from 0 to 1, and a line for people. Lossy; from any thread."""
 
     def __getitem__(self, name: str) -> Any:
         return self.entries[name]
@@ -77,12 +81,29 @@ ValidateFunction: TypeAlias = Callable[[Model, Settings], tuple[int, Mapping[str
 """`validate(model, settings) -> (number of examples, metrics)`."""
 
 
+CommandFunction: TypeAlias = Callable[[Model | None, Settings], Any]
+"""`function(model, settings) -> result` for a command: an inference, a staging, or one of your own.
+
+`model` is None if the command names none. `settings` holds the command's parameters; the result is
+whatever JSON can hold. A client that is killed gets the command again, so it may run a second time;
+`settings.command` names it.
+"""
+
+
 @dataclass(frozen=True, slots=True)
 class Trainer:
-    """The functions of one client. Both run in one thread of their own, one call at a time."""
+    """The functions of one client.
+
+    `train` and `validate` run in one thread of their own, one call at a time. What commands ask for runs
+    beside them, in one thread for each kind of task: `predict` answers inferences, `stage` is called when
+    a model was put into the cache, and `commands` holds functions of your own by name.
+    """
 
     train: TrainFunction
     validate: ValidateFunction | None = None
+    predict: CommandFunction | None = None
+    stage: CommandFunction | None = None
+    commands: Mapping[str, CommandFunction] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if not callable(self.train):

@@ -8,9 +8,11 @@ from typing import Annotated, Literal, Self
 
 from pydantic import AwareDatetime, Field, StringConstraints
 
+from fedbus_schemas.commands import CommandKept
 from fedbus_schemas.ids import (
     AttemptNumber,
     ClientId,
+    CommandId,
     PublicKey,
     RoundNumber,
     RuleName,
@@ -37,8 +39,14 @@ VERBS = (
     "done",
     "records",
     "decline",
+    "start_task",
+    "progress",
+    "answer",
+    "command_grant",
 )
 PENDING_MAX = 64
+COMMANDS_MAX = 64
+"""Commands that a client may work on at once."""
 
 
 class Hello(Message):
@@ -81,9 +89,10 @@ class PendingUpdate(Message):
 
 
 class Sync(Message):
-    """What is open for me, and what became of these?"""
+    """What is open for me, and what became of these? `commands` are those that I work on."""
 
     pending: Annotated[tuple[PendingUpdate, ...], Field(max_length=PENDING_MAX)] = ()
+    commands: Annotated[tuple[CommandId, ...], Field(max_length=COMMANDS_MAX)] = ()
 
 
 class SessionReceipt(Receipt):
@@ -95,11 +104,13 @@ class SessionReceipt(Receipt):
 class Synced(Message):
     """The client's mail of every session, and receipts for what it asked about.
 
-    A pending update without a receipt is still open: the client sends it again.
+    A pending update without a receipt is still open: the client sends it again. `ended` are those of its
+    commands that are over.
     """
 
     mail: tuple[SignedMail, ...] = ()
     receipts: tuple[SessionReceipt, ...] = ()
+    ended: tuple[CommandId, ...] = ()
 
 
 class GrantRequest(Message):
@@ -194,5 +205,6 @@ class Answer(Message):
     grant: Grant | None = None
     pieces: PiecesGrant | None = None
     stored: Stored | None = None
+    kept: CommandKept | None = None
     noted: Noted | None = None
     refusal: Refusal | None = None

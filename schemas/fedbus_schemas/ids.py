@@ -11,6 +11,7 @@ SessionId = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9-]{1,47}$
 
 SessionName = Annotated[str, StringConstraints(max_length=128)]
 """A session's name for people."""
+CommandId = Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9-]{1,47}$")]
 
 ClientId = Annotated[str, StringConstraints(pattern=r"^c[a-z2-7]{16}$")]
 """A client's pseudonym: the only name of it in the log. The registry resolves it and can be erased."""

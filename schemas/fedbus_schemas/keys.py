@@ -18,6 +18,11 @@ def update(project: ProjectId, client: ClientId, digest: Sha256) -> str:
     return f"{project}/updates/{client}/{digest}"
 
 
+def result(project: ProjectId, client: ClientId, digest: Sha256) -> str:
+    """A client's result of a command, under the client's own prefix."""
+    return f"{project}/results/{client}/{digest}"
+
+
 def pieces_of_client(project: ProjectId, client: ClientId) -> str:
     """Under what the pieces of all of a client's updates lie."""
     return f"{project}/pieces/{client}/"

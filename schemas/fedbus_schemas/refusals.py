@@ -45,6 +45,14 @@ class RefusalCode(StrEnum):
     TENSOR_UNKNOWN = "tensor_unknown"
     # The data's owner said no.
     DECLINED = "declined"
+    # A command does not take it, or its client will not run it.
+    COMMAND_UNKNOWN = "command_unknown"
+    COMMAND_ENDED = "command_ended"
+    NOT_TARGETED = "not_targeted"
+    ALREADY_ANSWERED = "already_answered"
+    TASK_UNKNOWN = "task_unknown"
+    TASK_FAILED = "task_failed"
+    TOO_MANY_OPEN = "too_many_open"
     # Try again: nothing is wrong with what was sent.
     RETRY_LATER = "retry_later"
     # The one who asks may not have it.
@@ -96,6 +104,13 @@ MEANING: dict[RefusalCode, str] = {
     RefusalCode.TENSOR_MISSING: "A tensor of the base model is missing from the update.",
     RefusalCode.TENSOR_UNKNOWN: "The update holds a tensor that the base model does not have.",
     RefusalCode.DECLINED: "The policy of the data's owner does not allow this task; the detail names the rule.",
+    RefusalCode.COMMAND_UNKNOWN: "No command with this id; check the id and the project.",
+    RefusalCode.COMMAND_ENDED: "The command is over; drop the result, or run a new command.",
+    RefusalCode.NOT_TARGETED: "The command was not given to this client.",
+    RefusalCode.ALREADY_ANSWERED: "Another answer of this client to this command is stored already; the first one stands.",
+    RefusalCode.TASK_UNKNOWN: "The client has no function for this task; give it one, or ask other clients.",
+    RefusalCode.TASK_FAILED: "The client's function failed; the detail holds its own error line.",
+    RefusalCode.TOO_MANY_OPEN: "Too many commands are open; the detail names the limit. Wait, or stop some.",
     RefusalCode.RETRY_LATER: "A server is away for a moment, or there is too much under way; send the same message again.",
     RefusalCode.NOT_FOUND: "There is no such thing under this id.",
     RefusalCode.ALREADY_EXISTS: "Something else exists under this id.",

@@ -70,7 +70,12 @@ EVENTS = Stream(
 )
 INBOX = Stream(
     name="INBOX",
-    subjects=(subjects.ALL_INPUTS, subjects.ALL_SCHEDULES),
+    subjects=(
+        subjects.ALL_INPUTS,
+        subjects.ALL_SCHEDULES,
+        subjects.ALL_COMMAND_INPUTS,
+        subjects.ALL_COMMAND_SCHEDULES,
+    ),
     retention=Retention.WORK_QUEUE,
     schedules=True,
 )
@@ -143,6 +148,32 @@ ACTS = Stream(
     bytes_max=1024 * 1024 * 1024,
     message_bytes_max=16 * 1024,
 )
+COMMANDS = Stream(
+    name="COMMANDS",
+    subjects=(subjects.ALL_COMMANDS,),
+    protected=True,
+    republish=("fl.*.cmd.*", "fl.{{wildcard(1)}}.live.cmd.{{wildcard(2)}}"),
+    age_max=timedelta(days=30),
+    bytes_max=512 * 1024 * 1024,
+)
+RESULTS = Stream(
+    name="RESULTS",
+    subjects=(subjects.ALL_RESULTS,),
+    one_per_subject="first",
+    protected=True,
+    republish=("fl.*.res.*.*", "fl.{{wildcard(1)}}.live.res.{{wildcard(2)}}.{{wildcard(3)}}"),
+    age_max=timedelta(days=30),
+    bytes_max=4 * 1024 * 1024 * 1024,
+)
+PROGRESS = Stream(
+    name="PROGRESS",
+    subjects=(subjects.ALL_PROGRESS,),
+    memory=True,
+    one_per_subject="last",
+    republish=("fl.*.prog.*.*", "fl.{{wildcard(1)}}.live.prog.{{wildcard(2)}}.{{wildcard(3)}}"),
+    age_max=timedelta(days=7),
+    bytes_max=32 * 1024 * 1024,
+)
 
 STREAMS = (
     EVENTS,
@@ -158,12 +189,20 @@ STREAMS = (
     DEAD,
     TOKENS,
     ACTS,
+    COMMANDS,
+    RESULTS,
+    PROGRESS,
 )
 
 CONTROLLERS = Consumer(name="controllers", stream="INBOX", filter=subjects.ALL_INPUTS)
 PERFORMERS = Consumer(name="performers", stream="EVENTS", filter=subjects.ALL_EVENTS)
 TALLIES = Consumer(name="tallies", stream="UPDATES", filter=subjects.ALL_UPDATES)
 COMBINERS = Consumer(name="combiners", stream="WORK", filter=subjects.ALL_WORK)
+COMMANDERS = Consumer(name="commanders", stream="INBOX", filter=subjects.ALL_COMMAND_INPUTS)
+COMMAND_PERFORMERS = Consumer(
+    name="command-performers", stream="COMMANDS", filter=subjects.ALL_COMMANDS
+)
+ANSWERS = Consumer(name="answers", stream="RESULTS", filter=subjects.ALL_RESULTS)
 
 TRACERS = Consumer(
     name="tracers",
@@ -175,4 +214,12 @@ TRACERS = Consumer(
 )
 """Shows ended rounds in traces; made by a controller that has somewhere to send them."""
 
-CONSUMERS = (CONTROLLERS, PERFORMERS, TALLIES, COMBINERS)
+CONSUMERS = (
+    CONTROLLERS,
+    PERFORMERS,
+    TALLIES,
+    COMBINERS,
+    COMMANDERS,
+    COMMAND_PERFORMERS,
+    ANSWERS,
+)

@@ -1,6 +1,14 @@
 """Every subject on the bus, here only. `fl.<project>.` comes first; names carry no product name."""
 
-from fedbus_schemas.ids import AttemptNumber, ClientId, DeviceKey, ProjectId, RoundNumber, SessionId
+from fedbus_schemas.ids import (
+    AttemptNumber,
+    ClientId,
+    CommandId,
+    DeviceKey,
+    ProjectId,
+    RoundNumber,
+    SessionId,
+)
 
 ROOT = "fl"
 
@@ -19,6 +27,11 @@ ALL_CLIENT_RECORDS = "fl.*.rec.*.*"
 ALL_DEAD = "fl.*.dead.*.>"
 ALL_TOKENS = "fl.*.token.*"
 ALL_ACTS = "fl.*.act.*"
+ALL_COMMANDS = "fl.*.cmd.*"
+ALL_COMMAND_INPUTS = "fl.*.cin.*.*"
+ALL_COMMAND_SCHEDULES = "fl.*.csched.*"
+ALL_RESULTS = "fl.*.res.*.*"
+ALL_PROGRESS = "fl.*.prog.*.*"
 # What crosses between the accounts.
 ALL_ASKS = "fl.*.ask.*.*"
 ALL_TASKS = "fl.*.task.*.*"
@@ -228,6 +241,51 @@ def redo(project: ProjectId, session: SessionId) -> str:
 def dead_note(project: ProjectId, letter: int, outcome: str = "*") -> str:
     """A note of what an operator did with a dead letter."""
     return f"fl.{project}.note.dead.{letter}.{outcome}"
+
+
+def command_log(project: ProjectId, command: CommandId = "*") -> str:
+    """A command's log."""
+    return f"fl.{project}.cmd.{command}"
+
+
+def live_command(project: ProjectId, command: CommandId = "*") -> str:
+    """What COMMANDS republishes after an entry is stored."""
+    return f"fl.{project}.live.cmd.{command}"
+
+
+def command_input(project: ProjectId, command: CommandId, kind: str) -> str:
+    """What a controller is told about a command: `order` (api), `started` (combiner), `timeout` (the bus)."""
+    return f"fl.{project}.cin.{command}.{kind}"
+
+
+def command_schedule(project: ProjectId, command: CommandId) -> str:
+    """Where a command's one pending deadline lies. No consumer filter may cover it."""
+    return f"fl.{project}.csched.{command}"
+
+
+def command_mail(project: ProjectId, device: DeviceKey, command: CommandId) -> str:
+    """A client's mailbox for one command. The underscore keeps it apart from every session's."""
+    return mail(project, device, f"cmd_{command}")
+
+
+def result_of(project: ProjectId, command: CommandId, client: ClientId = "*") -> str:
+    """One client's one answer to a command."""
+    return f"fl.{project}.res.{command}.{client}"
+
+
+def live_result(project: ProjectId, command: CommandId = "*") -> str:
+    """What RESULTS republishes after an answer is stored."""
+    return f"fl.{project}.live.res.{command}.*"
+
+
+def progress(project: ProjectId, command: CommandId, client: ClientId = "*") -> str:
+    """How far a client is with its part of a command."""
+    return f"fl.{project}.prog.{command}.{client}"
+
+
+def live_progress(project: ProjectId, command: CommandId = "*") -> str:
+    """What PROGRESS republishes."""
+    return f"fl.{project}.live.prog.{command}.*"
 
 
 def token(subject: str, index: int) -> str:

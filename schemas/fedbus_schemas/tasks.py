@@ -8,11 +8,13 @@ of the same account; without a valid signature it is only noise.
 from enum import StrEnum
 from typing import Annotated, Literal
 
-from pydantic import AwareDatetime, Field
+from pydantic import AwareDatetime, Discriminator, Field, Tag, TypeAdapter
 
+from fedbus_schemas import commands
 from fedbus_schemas.ids import (
     AttemptNumber,
     ClientId,
+    CommandId,
     DeviceKey,
     ProjectId,
     PublicKey,
@@ -116,13 +118,56 @@ class Mail(Message):
     tasks: Annotated[tuple[Task, ...], Field(max_length=TASKS_PER_MAILBOX_MAX)] = ()
 
 
+class CommandTask(Message):
+    """Do your part of a command, and answer once."""
+
+    kind: Literal["command"] = "command"
+    task: commands.TaskKind
+    parameters: commands.Parameters = {}
+    model: ModelToFetch | None = None
+    deadline: AwareDatetime
+    trace_id: str
+
+
+class CommandMail(Message):
+    """Everything one client must know of one command now. Without a task it is withdrawn: the command is over.
+
+    `number` is the entry of the command's log that it was made from, as in `Mail`.
+    """
+
+    project: ProjectId
+    command: CommandId
+    number: Annotated[int, Field(ge=1)]
+    device: DeviceKey
+    client: ClientId
+    task: CommandTask | None = None
+
+
 class SignedMail(Message):
-    """A mail's exact bytes, and a controller's signature over them."""
+    """A mail's exact bytes, and a controller's signature over them. It holds a `Mail` or a `CommandMail`."""
 
     mail: Annotated[str, Field(max_length=400_000)]
     key: PublicKey
     signature: Signature
 
     def content(self) -> Mail:
-        """Parse the mail. Raises `pydantic.ValidationError` when it is not one."""
+        """Parse a session's mail. Raises `pydantic.ValidationError` when it is not one."""
         return Mail.model_validate_json(self.mail)
+
+    def either(self) -> Mail | CommandMail:
+        """Parse whichever mail it is. Raises `pydantic.ValidationError` when it is none."""
+        return _EITHER.validate_json(self.mail)
+
+
+def _kind(content: object) -> str:
+    """Tell the two apart: only a command's mail names a command."""
+    given = content if isinstance(content, dict) else {}
+    return "command" if "command" in given or isinstance(content, CommandMail) else "session"
+
+
+_EITHER: TypeAdapter[Mail | CommandMail] = TypeAdapter(
+    Annotated[
+        Annotated[Mail, Tag("session")] | Annotated[CommandMail, Tag("command")],
+        Discriminator(_kind),
+    ]
+)

@@ -23,20 +23,20 @@ OUTBOX = "crashcrashcrashc"
 
 async def ask_nonsense(stage: Stage) -> None:
     """Send a report that nobody can read: it is noted."""
-    answer = await _say(stage, "report", b"{")
+    answer = await say(stage, "report", b"{")
     assert answer.refusal is not None
 
 
 async def tell_of_a_backlog(stage: Stage) -> None:
     """Beat, and say what waits to be sent."""
     backlog = Backlog(total=1, bytes=10, dropped=0)
-    answer = await _say(stage, "beat", Beat(backlog=backlog).to_bytes())
+    answer = await say(stage, "beat", Beat(backlog=backlog).to_bytes())
     assert answer.noted is not None
 
 
 async def say_goodbye(stage: Stage) -> None:
     """Leave: the round goes on with the client, whose update is on its way; its next beat brings it back."""
-    answer = await _say(stage, "beat", Beat(leaving=True).to_bytes())
+    answer = await say(stage, "beat", Beat(leaving=True).to_bytes())
     assert answer.noted is not None
     answer = await _ask_until_answered(stage, "beat", Beat().to_bytes())
     assert answer.noted is not None
@@ -54,11 +54,11 @@ async def log_something(stage: Stage) -> None:
             TelemetryRecord(number=number + 1, time=now, key="crash", payload=number),
         ),
     )
-    answer = await _say(stage, "records", batch.to_bytes())
+    answer = await say(stage, "records", batch.to_bytes())
     assert answer.noted is not None
 
 
-async def _say(stage: Stage, verb: str, content: bytes) -> Answer:
+async def say(stage: Stage, verb: str, content: bytes) -> Answer:
     """Ask in the third client's name until there is an answer."""
     await stage.arm()
     answer = await _ask_until_answered(stage, verb, content)

@@ -28,9 +28,9 @@ async def retry_work(stage: Stage) -> None:
     """Order a dead work item to be delivered again."""
     letter = await _dead_work(stage)
     await stage.arm()
-    await _order_again(stage, letter)
+    await order_again(stage, letter)
     await stage.doomed()
-    await _letters_are(stage.fed, 0)
+    await letters_are(stage.fed, 0)
 
 
 async def drop_work(stage: Stage) -> None:
@@ -39,7 +39,7 @@ async def drop_work(stage: Stage) -> None:
     await stage.arm()
     await stage.fed.ask("DELETE", f"{LETTERS}/{letter}")
     await stage.doomed()
-    await _letters_are(stage.fed, 0)
+    await letters_are(stage.fed, 0)
 
 
 async def retry_update(stage: Stage) -> None:
@@ -47,9 +47,9 @@ async def retry_update(stage: Stage) -> None:
     subject, sequence = stored(stage)
     letter = await _write_letter(stage, "UPDATES", subject, b"", sequence)
     await stage.arm()
-    await _order_again(stage, letter)
+    await order_again(stage, letter)
     await stage.doomed()
-    await _letters_are(stage.fed, 0)
+    await letters_are(stage.fed, 0)
 
 
 async def retry_without_place(stage: Stage) -> None:
@@ -74,13 +74,13 @@ async def retry_without_place(stage: Stage) -> None:
 async def poison_input(stage: Stage) -> None:
     """Send an input that nobody can read."""
     subject = subjects.result(stage.fed.project, stage.session)
-    await _poison(stage, subject, b'{"kind":"finished"}')
+    await poison(stage, subject, b'{"kind":"finished"}')
 
 
 async def poison_work(stage: Stage) -> None:
     """Send a work item that nobody can read."""
     subject = subjects.work(stage.fed.project, stage.session, "finish")
-    await _poison(stage, subject, b"\xff no json")
+    await poison(stage, subject, b"\xff no json")
 
 
 async def poison_update(stage: Stage) -> None:
@@ -99,8 +99,8 @@ async def use_up_update(stage: Stage) -> None:
         await bus.streams.append(subject, b"{}")
         return subject
 
-    await _use_up(stage, TALLIES, store)
-    letter = await _only_letter(stage.fed)
+    await use_up(stage, TALLIES, store)
+    letter = await only_letter(stage.fed)
     await stage.fed.ask("DELETE", f"{LETTERS}/{letter}")
 
 
@@ -118,14 +118,14 @@ async def use_up_entry(stage: Stage) -> None:
         await log.append(project, session, data, state.sequence)
         return subjects.event(project, session)
 
-    await _use_up(stage, PERFORMERS, pause)
-    letter = await _only_letter(stage.fed)
-    await _order_again(stage, letter)
-    await _letters_are(stage.fed, 0)
+    await use_up(stage, PERFORMERS, pause)
+    letter = await only_letter(stage.fed)
+    await order_again(stage, letter)
+    await letters_are(stage.fed, 0)
     await stage.fed.order(stage.session, "resume")
 
 
-async def _use_up(
+async def use_up(
     stage: Stage, consumer: Consumer, store: Callable[[NatsBus], Awaitable[str]]
 ) -> None:
     """While the process is down, store a message and take all its deliveries; then start the process."""
@@ -144,12 +144,12 @@ async def _use_up(
     await stage.doomed()
 
 
-async def _poison(stage: Stage, subject: str, data: bytes) -> None:
+async def poison(stage: Stage, subject: str, data: bytes) -> None:
     await stage.arm()
     async with bus_of(stage.fed.stack, "controller") as bus:
         await bus.streams.append(subject, data)
     await stage.doomed()
-    letter = await _only_letter(stage.fed)
+    letter = await only_letter(stage.fed)
     await stage.fed.ask("DELETE", f"{LETTERS}/{letter}")
 
 
@@ -168,20 +168,20 @@ async def _write_letter(stage: Stage, stream: str, subject: str, data: bytes, se
         return await bus.streams.append(subjects.dead(stream, subject), data, headers=headers)
 
 
-async def _order_again(stage: Stage, letter: int) -> None:
+async def order_again(stage: Stage, letter: int) -> None:
     """Order a letter out, until the api says that it is done; it says "retry later" while nobody does it."""
     await stage.fed.ask("POST", f"{LETTERS}/{letter}/retry")
 
 
-async def _only_letter(fed: Federation) -> int:
+async def only_letter(fed: Federation) -> int:
     """Give the one letter there is, as soon as there is one."""
-    await _letters_are(fed, 1)
+    await letters_are(fed, 1)
     [letter] = (await fed.ask("GET", LETTERS))["items"]
     number: int = letter["sequence"]
     return number
 
 
-async def _letters_are(fed: Federation, count: int) -> None:
+async def letters_are(fed: Federation, count: int) -> None:
     async def look() -> bool:
         return len((await fed.ask("GET", LETTERS))["items"]) == count
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tests.chaos import crash_asks as asks
+from tests.chaos import crash_commands as commands
 from tests.chaos import crash_letters as letters
 from tests.chaos import crash_orders as orders
 from tests.chaos import crash_scenes as scenes
@@ -46,10 +47,16 @@ STAGE = Run(orders.promote_and_roll_back)
 NOTHING_KEPT = Run(orders.run_one_that_keeps_nothing)
 PACKAGE = Run(orders.use_a_package)
 CODE = Run(orders.store_server_functions)
+COMMAND = Run(commands.run)
+ORDER_FAILS = Run(commands.order_into_a_broken_log)
 
 RUNS: Mapping[str, Run] = {
     "controller.main.body.prepare": PLAIN,
     "controller.main.body.serve": PLAIN,
+    "controller.commands._settle.append": COMMAND,
+    "controller.commands._publish.append": COMMAND,
+    "controller.commands._keep_deadline.schedule": COMMAND,
+    "controller.commands._keep_deadline.cancel": COMMAND,
     "controller.handlers._settle.append": PLAIN,
     "controller.mailing._publish.append": PLAIN,
     "controller.perform._perform.put_round": PLAIN,
@@ -68,19 +75,35 @@ RUNS: Mapping[str, Run] = {
     "controller.redo._recount.append": Run(letters.retry_update),
     "controller.consumer._settle.ack.controllers": PLAIN,
     "controller.consumer._settle.ack.performers": PLAIN,
+    "controller.consumer._settle.ack.commanders": COMMAND,
+    "controller.consumer._settle.ack.command-performers": COMMAND,
+    "controller.consumer._settle.ack.answers": COMMAND,
     "controller.consumer._settle.retry.controllers": Run(letters.retry_without_place),
     "controller.consumer._settle.retry.performers": Run(scenes.mail_without_model),
+    "controller.consumer._settle.retry.commanders": ORDER_FAILS,
+    "controller.consumer._settle.retry.command-performers": Run(commands.perform_a_broken_log),
+    "controller.consumer._settle.retry.answers": Run(commands.answer_into_a_broken_log),
     "controller.consumer._bury.append.controllers": Run(letters.poison_input),
     "controller.consumer._bury.discard.controllers": Run(letters.poison_input),
+    "controller.consumer._bury.append.commanders": Run(commands.poison_order),
+    "controller.consumer._bury.discard.commanders": Run(commands.poison_order),
+    "controller.consumer._bury.append.command-performers": Run(commands.use_up_command),
+    "controller.consumer._bury.discard.command-performers": Run(commands.use_up_command),
+    "controller.consumer._bury.append.answers": Run(commands.use_up_answer),
+    "controller.consumer._bury.discard.answers": Run(commands.use_up_answer),
     "controller.consumer._bury.append.performers": Run(letters.use_up_entry),
     "controller.consumer._bury.discard.performers": Run(letters.use_up_entry),
     "controller.consumer._keep.working.controllers": Run(scenes.pause_while_redis_sleeps),
     "controller.consumer._keep.working.performers": Run(scenes.pause_while_redis_sleeps),
+    "controller.consumer._keep.working.commanders": Run(commands.run_while_redis_sleeps),
     "combiner.main.body.serve": PLAIN,
     "combiner.asks._on_hello.enter": JOIN,
     "combiner.asks._note_seen.seen": JOIN,
     "combiner.asks._on_beat.gone": Run(asks.say_goodbye),
     "combiner.asks._on_report.append": PLAIN,
+    "combiner.commands.answer.append": COMMAND,
+    "combiner.commands.progress.append": COMMAND,
+    "combiner.commands.start_task.append": Run(commands.start_one),
     "combiner.finish.finish.append": PLAIN,
     "combiner.finish._keep.put": STORE,
     "combiner.fold.fold.put": BATCHES,
@@ -115,6 +138,7 @@ RUNS: Mapping[str, Run] = {
     "api.catalog.upload.put": MODEL,
     "api.catalog.upload.append": MODEL,
     "api.functions.keep.put": CODE,
+    "api.command_tree._publish.append": COMMAND,
     "api.commands._publish.append": Run(orders.pause_and_resume),
     "api.commands._remember.put": Run(orders.pause_and_resume),
     "api.dead_letters.retry.append": Run(letters.retry_work),
@@ -134,6 +158,9 @@ RUNS: Mapping[str, Run] = {
 
 NO_TRACES = "only where traces are sent, and no round depends on it; tests/e2e/test_traces.py kills controllers"
 NOT_RUN: Mapping[str, str] = {
+    "controller.consumer._keep.working.command-performers": "its handler asks the bus only: while "
+    "that is slow, the heartbeat does not get there either",
+    "controller.consumer._keep.working.answers": "the same",
     "combiner.fold.fold.delete": "only when the attempt ends between the storing of its partial and the next "
     "line; the simulation passes it",
     "controller.main._show_rounds.prepare": NO_TRACES,

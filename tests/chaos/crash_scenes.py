@@ -129,7 +129,7 @@ async def _model_lost(stage: Stage) -> AsyncIterator[None]:
 async def pause_while_redis_sleeps(stage: Stage) -> None:
     """Pause the session while Redis does not answer: deciding and performing take long."""
     await stage.arm()
-    async with _redis_asleep(stage), asyncio.TaskGroup() as tasks:
+    async with redis_asleep(stage), asyncio.TaskGroup() as tasks:
         # The api may say "retry later" or "it is paused": what counts is that it is stored.
         asking = tasks.create_task(
             stage.fed.http.post(f"/v1/sessions/{stage.session}/pause", timeout=None)
@@ -150,7 +150,7 @@ async def recount_while_redis_sleeps(stage: Stage) -> None:
     project, session = stage.fed.project, stage.session
     item = RecountItem(project=project, session=session, subject=subject, sequence=sequence)
     await stage.arm()
-    async with _redis_asleep(stage), bus_of(stage.fed.stack, "controller") as bus:
+    async with redis_asleep(stage), bus_of(stage.fed.stack, "controller") as bus:
         await bus.streams.append(subjects.work(project, session, item.kind), item.to_bytes())
         await stage.doomed()
 
@@ -159,14 +159,14 @@ async def count_while_redis_sleeps(stage: Stage) -> None:
     """Store an update, of a session that does not exist, while Redis does not answer."""
     subject, _ = stored(stage)
     await stage.arm()
-    async with _redis_asleep(stage), bus_of(stage.fed.stack, "combiner") as bus:
+    async with redis_asleep(stage), bus_of(stage.fed.stack, "combiner") as bus:
         elsewhere = subject.replace(f".{stage.session}.", f".{unknown(stage)}.")
         await bus.streams.append(elsewhere, b"{}")
         await stage.doomed()
 
 
 @asynccontextmanager
-async def _redis_asleep(stage: Stage) -> AsyncIterator[None]:
+async def redis_asleep(stage: Stage) -> AsyncIterator[None]:
     stack = stage.fed.stack
     await asyncio.to_thread(stack.kill, "redis", signal.SIGSTOP)
     try:

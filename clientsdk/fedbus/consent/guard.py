@@ -119,6 +119,7 @@ class Guard:
             "session": request.session,
             "round": request.round,
             "attempt": request.attempt,
+            "command": request.command,
         }
         if what == "asked":
             fields |= {

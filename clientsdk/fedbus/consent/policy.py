@@ -168,7 +168,8 @@ class Request:
     """A task as it is asked for.
 
     `kind` is `train`, `validate`, `inference`, `stage_model`, `restart`, `split_learning` or `custom:NAME`.
-    `now` is the time where the data is; `sent_bytes` is what left today; `size` what the task would send.
+    `command` is the id of the command that it belongs to, if it is of no round. `now` is the time where the
+    data is; `sent_bytes` is what left today; `size` what the task would send.
     """
 
     kind: str
@@ -177,6 +178,7 @@ class Request:
     session_name: str = ""
     round: int | None = None
     attempt: int | None = None
+    command: str = ""
     model: str = ""
     cohort: int | None = None
     package: Package = LOCAL
@@ -187,7 +189,7 @@ class Request:
 
     def __str__(self) -> str:
         place = f"{self.session} round {self.round}" if self.round else self.session
-        return f"{self.kind} ({place or self.project})"
+        return f"{self.kind} ({place or self.command or self.project})"
 
 
 @dataclass(frozen=True, slots=True)

@@ -47,8 +47,11 @@ class Permissions:
 CONTROLLER = Permissions(
     publish=(
         subjects.ALL_EVENTS,
+        subjects.ALL_COMMANDS,
         "fl.*.mbox.>",
         subjects.ALL_SCHEDULES,
+        subjects.ALL_COMMAND_SCHEDULES,
+        subjects.ALL_COMMAND_INPUTS,
         "fl.*.head.>",
         subjects.ALL_INPUTS,
         subjects.ALL_WORK,
@@ -66,6 +69,9 @@ COMBINER = Permissions(
         "fl.*.upd.>",
         "fl.*.work.*.fold",
         "fl.*.in.*.result",
+        "fl.*.cin.*.started",
+        subjects.ALL_RESULTS,
+        subjects.ALL_PROGRESS,
         subjects.ALL_NOTICES,
         subjects.ALL_TELEMETRY,
         subjects.ALL_CLIENT_RECORDS,
@@ -83,6 +89,7 @@ API = Permissions(
     publish=(
         "fl.*.in.*.command",
         "fl.*.in.*.redo",
+        "fl.*.cin.*.order",
         "fl.*.reg.>",
         subjects.ALL_TOKENS,
         subjects.ALL_ACTS,

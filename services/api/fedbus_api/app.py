@@ -9,6 +9,7 @@ from fedbus_api.routes import (
     access,
     aggregators,
     audit,
+    commands,
     dead_letters,
     events,
     federation,
@@ -58,6 +59,7 @@ def create_app(api: Api) -> FastAPI:
         audit,
         participants,
         records,
+        commands,
         dead_letters,
     ):
         app.include_router(part.router, dependencies=[Depends(bearer)])

@@ -23,6 +23,8 @@ STATUS: dict[RefusalCode, int] = {
     RefusalCode.ROUND_UNKNOWN: 404,
     RefusalCode.CLIENT_UNKNOWN: 404,
     RefusalCode.BLOB_MISSING: 404,
+    RefusalCode.COMMAND_UNKNOWN: 404,
+    RefusalCode.COMMAND_ENDED: 409,
     RefusalCode.ALREADY_EXISTS: 409,
     RefusalCode.SESSION_ENDED: 409,
     RefusalCode.NOT_POSSIBLE_NOW: 409,

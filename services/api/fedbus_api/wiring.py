@@ -7,13 +7,16 @@ from datetime import timedelta
 from typing import Annotated
 
 from fastapi import Depends, Request
+from fedbus_core.commands.log import fold as fold_command
+from fedbus_core.commands.state import Command
 from fedbus_core.rounds.log import fold
 from fedbus_core.rounds.state import Session
 from fedbus_runtime.budgets import Budgets
 from fedbus_runtime.connections import Connections
 from fedbus_runtime.folded_log import FoldedLog
 from fedbus_runtime.registry import ClientRegistry
-from fedbus_schemas.streams import RECORDS, Stream
+from fedbus_schemas import subjects
+from fedbus_schemas.streams import COMMANDS, RECORDS, Stream
 from fedbus_schemas.views import TrustView
 
 from fedbus_api.access.acts import Acts
@@ -21,6 +24,7 @@ from fedbus_api.access.guard import Access
 from fedbus_api.access.oidc import Oidc
 from fedbus_api.access.tokens import Tokens
 from fedbus_api.catalog import Catalog
+from fedbus_api.command_tree import CommandTree
 from fedbus_api.commands import Commands
 from fedbus_api.dead_letters import DeadLetters
 from fedbus_api.evidence import Evidence
@@ -53,6 +57,7 @@ class Api:
     validations: Validations
     rounds: RoundRows
     commands: Commands
+    tree: CommandTree
     catalog: Catalog
     inspector: Inspector
     stages: Stages
@@ -116,6 +121,13 @@ def wire(
             reader=reader,
             log=log,
             wait_s=wait_s,
+        ),
+        tree=CommandTree(
+            ports.streams,
+            ports.wire,
+            ClientRegistry(ports.streams),
+            FoldedLog[Command](ports.streams, fold_command, COMMANDS, subjects.command_log),
+            wait_s,
         ),
         catalog=Catalog(ports.streams, ports.blobs, reader, ports.clock, settings.model_bytes_max),
         inspector=Inspector(ports.blobs, settings.inspected_bytes_max),

@@ -42,6 +42,7 @@ from fedbus_schemas.traces import trace_id
 from fedbus_schemas.updates import ValidationReport
 from fedbus_schemas.wire import Message
 
+from fedbus_combiner.commands import CommandAsks
 from fedbus_combiner.declines import Declines
 from fedbus_combiner.grants import Granting
 from fedbus_combiner.ingest import Ingest, read_submission
@@ -98,7 +99,7 @@ class Asks:
         clock: Clock,
         notes: Notes,
         arrivals: Signal,
-        handlers: tuple[Ingest, Granting, Syncing, Places, Records],
+        handlers: tuple[Ingest, Granting, Syncing, Places, Records, CommandAsks],
     ) -> None:
         self._streams = streams
         self._registry = registry
@@ -108,7 +109,7 @@ class Asks:
         self._arrivals = arrivals
         self._heard: dict[ProjectId, dict[ClientId, None]] = {}
         self._turns: WeakValueDictionary[ProjectId, Joined[None]] = WeakValueDictionary()
-        ingest, granting, syncing, places, self._records = handlers
+        ingest, granting, syncing, places, self._records, commands = handlers
         granted = places.for_grants(granting.grant, granting.refuses)
         pieced = places.for_grants(granting.pieces, granting.refuses)
         self._verbs: dict[str, Verb[Any]] = {
@@ -121,6 +122,10 @@ class Asks:
             "decline": Verb(bytes, Declines(ingest, notes).decline),  # noted as it came
             "report": _verb(ValidationReport, self._on_report),
             "records": Verb(bytes, self._records.take),  # weighed before it is read
+            "start_task": Verb(bytes, commands.start_task),
+            "progress": Verb(bytes, commands.progress),
+            "answer": Verb(bytes, commands.answer),
+            "command_grant": Verb(bytes, commands.grant),
         }
 
     async def on_ask(self, request: Request) -> bytes:

@@ -4,6 +4,8 @@ from datetime import timedelta
 from functools import partial
 
 from fedbus_core.aggregation.known_answers import self_test
+from fedbus_core.commands.log import fold as fold_command
+from fedbus_core.commands.state import Command
 from fedbus_core.rounds.log import fold
 from fedbus_core.rounds.state import Session
 from fedbus_runtime.connections import Connections
@@ -14,9 +16,10 @@ from fedbus_runtime.ports import StoredMessage
 from fedbus_runtime.registry import ClientRegistry
 from fedbus_runtime.service import Service, run
 from fedbus_schemas import subjects
-from fedbus_schemas.streams import COMBINERS, CONSUMERS, TALLIES
+from fedbus_schemas.streams import COMBINERS, COMMANDS, CONSUMERS, TALLIES
 
 from fedbus_combiner.asks import Asks
+from fedbus_combiner.commands import CommandAsks
 from fedbus_combiner.finish import Finishing
 from fedbus_combiner.fold import Folding
 from fedbus_combiner.functions import run_and_log
@@ -56,6 +59,8 @@ async def body(service: Service[CombinerSettings]) -> None:
     arrivals = Signal(ports.wire)
     registry = ClientRegistry(ports.streams)
     service.measure_with(partial(_measure, ports, registry))
+    command_log = FoldedLog[Command](ports.streams, fold_command, COMMANDS, subjects.command_log)
+    commands = CommandAsks(ports.streams, command_log, ports.blobs, ports.grants, ports.clock)
     asks = Asks(
         ports.streams,
         registry,
@@ -66,9 +71,10 @@ async def body(service: Service[CombinerSettings]) -> None:
         (
             Ingest(ports.streams, rounds, log),
             Granting(log, ports.blobs, ports.grants, ports.clock),
-            Syncing(ports.streams, log),
+            Syncing(ports.streams, log, commands),
             Places(ports.transfers, limits.of_transfers, ports.clock),
             Records(ports.streams, ports.clock, service.settings.records),
+            commands,
         ),
     )
     tallies = Tallies(ports.streams, ports.wire, ports.records, rounds)

@@ -14,13 +14,16 @@ from fedbus_schemas.registry import ClientRecord
 from fedbus_schemas.streams import EVENTS, MAIL
 from fedbus_schemas.tasks import Fate, Receipt, SignedMail
 
+from fedbus_combiner.commands import CommandAsks
+
 
 class Syncing:
     """Reads mailboxes and receipts for one client."""
 
-    def __init__(self, streams: Streams, log: FoldedLog[Session]) -> None:
+    def __init__(self, streams: Streams, log: FoldedLog[Session], commands: CommandAsks) -> None:
         self._streams = streams
         self._log = log
+        self._commands = commands
 
     async def sync(self, project: ProjectId, sender: ClientRecord, asked: Sync) -> Answer:
         """Answer a sync. Raises `Away` when a server is."""
@@ -32,7 +35,8 @@ class Syncing:
                 fields = last_word.model_dump(exclude={"kind"})
                 found.append(SessionReceipt(session=pending.session, **fields))
         mail = tuple(read(SignedMail, box.data) for box in boxes)
-        return Answer(synced=Synced(mail=mail, receipts=tuple(found)))
+        ended = await self._commands.ended(project, asked.commands)
+        return Answer(synced=Synced(mail=mail, receipts=tuple(found), ended=ended))
 
     async def _receipt(
         self, project: ProjectId, client: ClientId, pending: PendingUpdate

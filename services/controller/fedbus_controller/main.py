@@ -3,6 +3,8 @@
 from contextlib import suppress
 from functools import partial
 
+from fedbus_core.commands.log import fold as fold_command
+from fedbus_core.commands.state import Command
 from fedbus_core.rounds.log import fold
 from fedbus_core.rounds.state import Session
 from fedbus_runtime.attributes import AttributeTable
@@ -21,9 +23,20 @@ from fedbus_runtime.service import Service, run
 from fedbus_runtime.signing_keys import Signer
 from fedbus_runtime.spans import Tracing
 from fedbus_schemas import subjects
-from fedbus_schemas.streams import CONSUMERS, CONTROLLERS, PERFORMERS, STREAMS, TRACERS
+from fedbus_schemas.streams import (
+    ANSWERS,
+    COMMAND_PERFORMERS,
+    COMMANDERS,
+    COMMANDS,
+    CONSUMERS,
+    CONTROLLERS,
+    PERFORMERS,
+    STREAMS,
+    TRACERS,
+)
 
 from fedbus_controller.candidates import Candidates
+from fedbus_controller.commands import CommandHandlers, CommandPerformer, OpenCommands
 from fedbus_controller.handlers import Handlers
 from fedbus_controller.mailing import Mailing
 from fedbus_controller.open_sessions import OpenSessions, if_possible
@@ -62,9 +75,18 @@ async def body(service: Service[ControllerSettings]) -> None:
     )
     mailing = Mailing(ports.streams, small, registry, signer)
     performer = Performer(log, ports.streams, ports.records, mailing, signer, ports.blobs)
-    inputs = Inputs(ports.streams, handlers, performer)
+    command_log = FoldedLog[Command](ports.streams, fold_command, COMMANDS, subjects.command_log)
+    open_commands = OpenCommands(ports.streams, ports.wire, command_log)
+    commands = CommandHandlers(command_log, ports.streams, candidates, registry, open_commands)
+    command_performer = CommandPerformer(command_log, ports.streams, registry, signer)
+    inputs = Inputs(ports.streams, handlers, performer, commands, command_performer)
     await open_sessions.read()
     service.measure_with(partial(_measure, ports.deliveries, open_sessions))
+    await open_commands.read()
+    service.supervise("commands", open_commands.follow())
+    service.supervise(
+        "command-repeats", _repeat_commands(ports.wire, open_commands, command_performer)
+    )
     service.supervise("sessions", open_sessions.follow(handlers.on_waiting))
     service.supervise("registry", registry.follow(ports.wire))
     service.supervise("looks", open_sessions.look_again(ports.clock, handlers.on_waiting))
@@ -75,6 +97,9 @@ async def body(service: Service[ControllerSettings]) -> None:
     for consumer, handler in (
         (CONTROLLERS, inputs.on_message),
         (PERFORMERS, performer.on_entry),
+        (COMMANDERS, commands.on_input),
+        (COMMAND_PERFORMERS, command_performer.on_entry),
+        (ANSWERS, commands.on_answer),
     ):
         loop = consume(
             ports.deliveries,
@@ -120,6 +145,15 @@ async def _repeat(wire: Wire, sessions: OpenSessions, performer: Performer) -> N
         with suppress(BusAway):  # it is away again: its return repeats everything
             for project, session in sorted(sessions.open | performer.unsure):
                 await if_possible(performer.repeat(project, session), unless=BusAway)
+        await wire.returned()
+
+
+async def _repeat_commands(wire: Wire, commands: OpenCommands, performer: CommandPerformer) -> None:
+    """As `_repeat`, for every open command."""
+    while True:
+        with suppress(BusAway):
+            for project, command in sorted(commands.open):
+                await if_possible(performer.perform(project, command), unless=BusAway)
         await wire.returned()
 
 

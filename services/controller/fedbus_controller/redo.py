@@ -1,8 +1,9 @@
 """Carries out an operator's order to deliver a dead letter again.
 
-What died in a work queue is put back on its old subject. A delivery of EVENTS or UPDATES cannot be: the
-message lies in its stream for ever, and a second one would be another decision, another update. So an
-entry is performed again right here, and an update is counted again by a combiner. The letter goes only
+What died in a work queue is put back on its old subject. A delivery of EVENTS or UPDATES, of COMMANDS or
+RESULTS cannot be: the message lies in its stream for ever, and a second one would be another decision,
+another update. So an entry is performed again right here, as a command's answers are looked at again, and
+an update is counted again by a combiner. The letter goes only
 after that is stored or done, so an order that was interrupted is carried out again; whoever gets
 something twice knows it by its first id.
 """
@@ -14,9 +15,10 @@ from fedbus_schemas import dead_letters, subjects
 from fedbus_schemas.codec import Unreadable, read
 from fedbus_schemas.dead_letters import LetterFate, LetterNote, Redo
 from fedbus_schemas.refusals import RefusalCode
-from fedbus_schemas.streams import DEAD, EVENTS, INBOX, UPDATES, WORK
+from fedbus_schemas.streams import COMMANDS, DEAD, EVENTS, INBOX, RESULTS, UPDATES, WORK
 from fedbus_schemas.work import RecountItem
 
+from fedbus_controller.commands import CommandHandlers, CommandPerformer
 from fedbus_controller.handlers import Handlers
 from fedbus_controller.perform import Performer
 
@@ -26,10 +28,19 @@ _log = structlog.get_logger(__name__)
 class Inputs:
     """The handler of the `controllers` consumer: inputs of sessions, and orders about dead letters."""
 
-    def __init__(self, streams: Streams, handlers: Handlers, performer: Performer) -> None:
+    def __init__(
+        self,
+        streams: Streams,
+        handlers: Handlers,
+        performer: Performer,
+        commands: CommandHandlers,
+        command_performer: CommandPerformer,
+    ) -> None:
         self._streams = streams
         self._handlers = handlers
         self._performer = performer
+        self._commands = commands
+        self._command_performer = command_performer
 
     async def on_message(self, message: StoredMessage) -> None:
         """Handle whatever came in."""
@@ -73,6 +84,12 @@ class Inputs:
             entries = await self._streams.read(EVENTS, subject, after=sequence - 1, limit=1)
             for entry in entries:
                 await self._performer.on_entry(entry)
+        elif stream == COMMANDS.name:
+            _, project, _, command = subject.split(".")
+            await self._command_performer.perform(project, command)
+        elif stream == RESULTS.name:
+            _, project, _, command, _ = subject.split(".")
+            await self._commands.look(project, command)
         elif stream == UPDATES.name:
             await self._recount(letter, subject)
         else:

@@ -1,4 +1,4 @@
-"""Sessions' states, folded from EVENTS and cached by sequence.
+"""States of sessions and of commands, folded from their logs and cached by sequence.
 
 The cache is only ever the *expected* value of a compare-and-set: an append on a stale state is refused
 by the bus, the cache is dropped, and the log is read again.
@@ -12,7 +12,7 @@ from typing import Generic, Protocol, TypeVar
 
 from fedbus_schemas import subjects
 from fedbus_schemas.ids import ProjectId, SessionId
-from fedbus_schemas.streams import EVENTS
+from fedbus_schemas.streams import EVENTS, Stream
 
 from fedbus_runtime.errors import Conflict
 from fedbus_runtime.joined import Joined
@@ -43,10 +43,18 @@ class _Slot(Generic[S]):
 class FoldedLog(Generic[S]):
     """The states of all sessions. One task at a time works on a session; sessions go in parallel."""
 
-    def __init__(self, streams: Streams, fold: Callable[[S | None, bytes, int], S]) -> None:
-        """`fold` steps a state in place by an entry's bytes and its sequence."""
+    def __init__(
+        self,
+        streams: Streams,
+        fold: Callable[[S | None, bytes, int], S],
+        stream: Stream = EVENTS,
+        subject: Callable[[ProjectId, str], str] = subjects.event,
+    ) -> None:
+        """`fold` steps a state in place by an entry's bytes and its sequence. `subject` names a log."""
         self._streams = streams
         self._fold = fold
+        self._stream = stream
+        self._subject = subject
         self._slots: OrderedDict[tuple[ProjectId, SessionId], _Slot[S]] = OrderedDict()
 
     async def newest(self, project: ProjectId, session: SessionId) -> S | None:
@@ -74,7 +82,7 @@ class FoldedLog(Generic[S]):
         """
         slot = self._slot(project, session)
         async with slot.lock:
-            subject = subjects.event(project, session)
+            subject = self._subject(project, session)
             try:
                 sequence = await self._streams.append(subject, data, expected=expected)
             except Conflict:
@@ -89,10 +97,10 @@ class FoldedLog(Generic[S]):
             return slot.state
 
     async def _catch_up(self, slot: _Slot[S], project: ProjectId, session: SessionId) -> S | None:
-        subject = subjects.event(project, session)
+        subject = self._subject(project, session)
         while True:
             after = slot.state.sequence if slot.state else 0
-            entries = await self._streams.read(EVENTS, subject, after=after, limit=READ_LIMIT)
+            entries = await self._streams.read(self._stream, subject, after=after, limit=READ_LIMIT)
             state, slot.state = slot.state, None  # a fold that fails leaves no half-stepped state
             for entry in entries:
                 state = self._fold(state, entry.data, entry.sequence)

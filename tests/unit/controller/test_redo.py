@@ -28,15 +28,21 @@ class World:
         for stream in STREAMS:
             self.server.prepare(stream)
         self.streams = self.servers.bus.streams
-        self.inputs = Inputs(self.streams, self, self)  # type: ignore[arg-type]  # both are asked for one method
+        self.inputs = Inputs(self.streams, *4 * [self])  # type: ignore[arg-type]  # each is asked for one method
         self.handled: list[StoredMessage] = []
         self.performed: list[int] = []
+        self.commands: list[tuple[str, ...]] = []
 
     async def on_input(self, message: StoredMessage) -> None:
         self.handled.append(message)
 
     async def on_entry(self, message: StoredMessage) -> None:
         self.performed.append(message.sequence)
+
+    async def perform(self, *command: str) -> None:
+        self.commands.append(command)
+
+    look = perform
 
     def put(self, subject: str, data: bytes, headers: dict[str, str] | None = None) -> int:
         return self.server.store(self.server.taking(subject), subject, data, headers or {}).sequence
@@ -88,6 +94,18 @@ async def test_an_entry_is_performed_again_and_an_update_counted_again() -> None
     assert (len(world.kept("EVENTS")), len(world.kept("UPDATES"))) == (1, 1)
     [item] = [read_work(one.data) for one in world.kept("WORK")]
     assert item == RecountItem(project=P, session=S, subject=UPDATE, sequence=update)
+    assert world.kept("DEAD") == []
+
+
+async def test_a_commands_entry_is_performed_again_and_its_answers_looked_at_again() -> None:
+    world = World()
+    for stream, subject in (
+        ("COMMANDS", subjects.command_log(P, "k1")),
+        ("RESULTS", subjects.result_of(P, "k2", "c" + 16 * "a")),
+    ):
+        await world.order(world.bury(stream, subject, place=world.put(subject, b"{}")))
+    assert world.commands == [(P, "k1"), (P, "k2")]
+    assert (len(world.kept("COMMANDS")), len(world.kept("RESULTS"))) == (1, 1)
     assert world.kept("DEAD") == []
 
 

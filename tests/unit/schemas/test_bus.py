@@ -6,7 +6,20 @@ from itertools import combinations
 
 import pytest
 from fedbus_schemas import keys, subjects
-from fedbus_schemas.streams import CONSUMERS, EVENTS, INBOX, STREAMS, UPDATES, Consumer, Stream
+from fedbus_schemas.codec import Unreadable, read
+from fedbus_schemas.ids import SessionId
+from fedbus_schemas.streams import (
+    COMMANDS,
+    CONSUMERS,
+    EVENTS,
+    INBOX,
+    RESULTS,
+    STREAMS,
+    UPDATES,
+    Consumer,
+    Stream,
+)
+from fedbus_schemas.wire import Message
 
 from tests.unit.schemas.conftest import load_tool
 
@@ -24,12 +37,19 @@ SAMPLES: dict[str, object] = {
     "kind": "finish",
     "verb": "submit",
     "code": "submit.late",
+    "command": "k-1",
     "digest": "0" * 64,
     "stream": "INBOX",
     "subject": "fl.default.in.s-1.command",
 }
 CORE = {"notice", "ask", "task"}
 """Kinds of subjects that no stream keeps: requests, and what the bus republishes."""
+
+
+class StopProbe(Message):
+    """Anything that names a session."""
+
+    session: SessionId
 
 
 def builders() -> Iterator[tuple[str, Callable[..., object]]]:
@@ -92,6 +112,7 @@ def test_no_two_streams_take_the_same_subject() -> None:
 def test_no_consumer_covers_a_schedule(consumer: Consumer) -> None:
     """An ack would delete the deadline that lies there."""
     assert not overlap(consumer.filter, subjects.ALL_SCHEDULES)
+    assert not overlap(consumer.filter, subjects.ALL_COMMAND_SCHEDULES)
 
 
 @pytest.mark.parametrize("consumer", CONSUMERS, ids=lambda one: one.name)
@@ -113,6 +134,9 @@ def test_fired_deadlines_arrive_where_the_controllers_listen() -> None:
     assert overlap(subjects.deadline("p", "s-1"), subjects.ALL_INPUTS)
     assert INBOX.schedules
     assert {subjects.ALL_INPUTS, subjects.ALL_SCHEDULES} <= set(INBOX.subjects)
+    fired = subjects.command_input("p", "k-1", "timeout")
+    assert overlap(fired, subjects.ALL_COMMAND_INPUTS)
+    assert {subjects.ALL_COMMAND_INPUTS, subjects.ALL_COMMAND_SCHEDULES} <= set(INBOX.subjects)
 
 
 @pytest.mark.parametrize(
@@ -138,6 +162,9 @@ def test_live_readers_listen_where_the_streams_republish() -> None:
         "TELEMETRY": subjects.live_telemetry("p"),
         "RECORDS": subjects.live_logged("p"),
         "MBOX": subjects.task("p", DEVICE, "s-1"),
+        "COMMANDS": subjects.live_command("p", "k-1"),
+        "RESULTS": subjects.live_result("p", "k-1"),
+        "PROGRESS": subjects.live_progress("p", "k-1"),
     }
     for stream in STREAMS:
         if stream.republish is not None:
@@ -153,6 +180,9 @@ def test_nobody_listens_to_what_a_stream_takes() -> None:
         subjects.live_record(),
         subjects.live_telemetry("*"),
         subjects.live_logged("*"),
+        subjects.live_command("*"),
+        subjects.live_result("*"),
+        subjects.live_progress("*"),
         subjects.ALL_NOTICES,
         subjects.ALL_ASKS,
     ):
@@ -166,6 +196,21 @@ def test_what_must_never_be_lost_is_protected_and_on_disk() -> None:
         assert not stream.memory
         assert stream.age_max is None
     assert UPDATES.one_per_subject == "first"
+
+
+def test_commands_and_their_results_are_kept_as_long_as_each_other() -> None:
+    """Or a result could be stored a second time once the first has gone, beside a command still open."""
+    for stream in (COMMANDS, RESULTS):
+        assert stream.protected
+        assert not stream.memory
+    assert RESULTS.one_per_subject == "first"
+    assert COMMANDS.age_max == RESULTS.age_max
+
+
+def test_a_mailbox_of_a_command_is_none_of_a_session() -> None:
+    assert subjects.command_mail("p", DEVICE, "s-1") != subjects.mail("p", DEVICE, "s-1")
+    with pytest.raises(Unreadable):
+        read(StopProbe, b'{"session": "cmd_s-1"}')
 
 
 def test_names_of_streams_and_consumers_are_known_once() -> None:

@@ -12,15 +12,21 @@ from fedbus_schemas.codec import (
     Unreadable,
     digest,
     read,
+    read_command_events,
+    read_command_input,
     read_events,
     read_input,
     read_work,
 )
+from fedbus_schemas.command_events import COMMAND_EVENT_TYPES, AnyCommandEvent, CommandEntry
+from fedbus_schemas.commands import CommandInput, RunCommand, StepCommand
 from fedbus_schemas.envelope import GENESIS, CloudEvent, Entry
 from fedbus_schemas.events import EVENT_TYPES, AnyEvent, Event, SessionPaused
 from fedbus_schemas.inputs import ClientsChanged, DeadlineFired, Input, TargetReached
 from fedbus_schemas.sessions import ExtendSession, PauseSession, ResumeSession, StopSession
+from fedbus_schemas.tasks import CommandMail, Mail, SignedMail
 from fedbus_schemas.work import FoldItem, WorkItem
+from pydantic import ValidationError
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 
@@ -33,18 +39,22 @@ def entry(kind: str, data: dict[str, object]) -> Entry:
 def test_every_event_is_in_the_table_once() -> None:
     assert set(EVENT_TYPES.values()) == set(get_args(AnyEvent))
     assert all(name == kind.TYPE for name, kind in EVENT_TYPES.items())
-    assert set(Event.__subclasses__()) == set(EVENT_TYPES.values())
+    assert set(COMMAND_EVENT_TYPES.values()) == set(get_args(AnyCommandEvent))
+    assert all(name == kind.TYPE for name, kind in COMMAND_EVENT_TYPES.items())
+    every = {*EVENT_TYPES.values(), *COMMAND_EVENT_TYPES.values()}
+    assert set(Event.__subclasses__()) == every
+    assert not EVENT_TYPES.keys() & COMMAND_EVENT_TYPES.keys()
 
 
-@pytest.mark.parametrize("kind", EVENT_TYPES)
+@pytest.mark.parametrize("kind", [*EVENT_TYPES, *COMMAND_EVENT_TYPES])
 def test_an_event_type_is_in_the_past_tense_and_versioned(kind: str) -> None:
     noun, verb, version = kind.split(".")
-    assert noun in ("session", "round")
+    assert noun in ("session", "round", "command")
     assert verb.endswith(("ed", "ing")), "the one that lasts says so: closing, waiting"
     assert version == "v1"
 
 
-@pytest.mark.parametrize("union", [Input, WorkItem], ids=["input", "work"])
+@pytest.mark.parametrize("union", [Input, CommandInput, WorkItem], ids=["input", "command", "work"])
 def test_kinds_tell_apart(union: object) -> None:
     kinds = [each.model_fields["kind"].default for each in get_args(get_args(union)[0])]
     assert len(kinds) == len(set(kinds))
@@ -120,3 +130,30 @@ def test_keys_and_signatures_are_base64url_without_padding(size: int) -> None:
     assert "=" not in text
     assert "-" in text or "_" in text
     assert signing.decode(text) == raw
+
+
+def test_commands_have_a_union_and_a_log_of_their_own() -> None:
+    step = read_command_input(StepCommand().to_bytes())
+    assert isinstance(step, StepCommand)
+    with pytest.raises(Unreadable):
+        read_input(RunCommand(command="k-1", task="inference").to_bytes())
+    sent = entry("session.paused.v1", {})
+    other = CommandEntry(
+        project="p", command="k-1", number=1, previous=GENESIS, cause="c", events=sent.events
+    )
+    with pytest.raises(UnknownEvent):
+        read_command_events(other)
+
+
+def test_either_mail_is_known_by_what_it_names() -> None:
+    device, client, key = "U" + "A" * 55, "c" + "a" * 16, "a" * 43
+    common = {"project": "p", "number": 1, "device": device, "client": client}
+    of_session = Mail.model_validate({**common, "session": "s-1"})
+    of_command = CommandMail.model_validate({**common, "command": "k-1"})
+    for mail in (of_session, of_command):
+        text = mail.to_bytes().decode()
+        signed = SignedMail(mail=text, key=key, signature="b" * 86)
+        assert signed.either() == mail
+    for text in ("", "[]", "{}", '"command"', '{"command": 1}'):
+        with pytest.raises(ValidationError):
+            SignedMail(mail=text, key=key, signature="b" * 86).either()

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 from fedbus_schemas.codec import Unreadable, read
+from fedbus_schemas.commands import CommandAnswer, RunCommand
 from fedbus_schemas.sessions import SessionSettings
 from fedbus_schemas.updates import Manifest, ValidationReport
 from fedbus_schemas.views import NewSession
@@ -20,7 +21,7 @@ TOOL = load_tool()
 MESSAGES: list[type[Message]] = TOOL.messages()
 STRICT = {"SessionSettings", "NumbersSettings", "ServerFunctions", "ClientQuery", "Condition"}
 """What a person writes: a typo must not pass silently."""
-RULED = {"SessionSettings", "ClientQuery", "Condition"}
+RULED = {"SessionSettings", "ClientQuery", "Condition", "CommandAnswer", "RunCommand"}
 """Messages whose fields have to go together."""
 
 
@@ -177,3 +178,79 @@ def test_a_report_has_a_weight_that_can_be_added_up() -> None:
     for weight in (2**63, 10**400, -1):
         with pytest.raises(Unreadable, match="weight"):
             read(ValidationReport, json.dumps(report | {"weight": weight}))
+
+
+def run(**changes: object) -> bytes:
+    return json.dumps({"command": "k-1", "task": "inference"} | changes).encode()
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"command": "k.1"},
+        {"command": "k"},
+        {"task": ""},
+        {"task": "Inference"},
+        {"task": "custom:"},
+        {"task": "custom:.hidden"},
+        {"task": "custom:a b"},
+        {"task": "custom:" + "a" * 65},
+        {"parameters": []},
+        {"parameters": {"p": float("nan")}},
+        {"parameters": {"p": "a" * 8192}},
+        {"parameters": {"p": "\u00e4" * 4090}},
+        {"clients": ["site-1"]},
+        {"clients": {"ids": ["site-1"] * 2_001}},
+        {"clients": {"name": "site-1"}},
+        {"timeout_s": 0},
+        {"timeout_s": 8 * 86_400},
+        {"correlation": ""},
+        {"parent": "*"},
+    ],
+    ids=lambda changes: json.dumps(changes)[:40],
+)
+def test_what_a_command_may_not_be(changes: dict[str, object]) -> None:
+    assert read(RunCommand, run())
+    assert read(RunCommand, run(parameters={"deep": [{"a": None}], "n": 1e300}))
+    with pytest.raises(Unreadable):
+        read(RunCommand, run(**changes))
+
+
+def test_parameters_arrive_as_they_were_given() -> None:
+    given = {"nothing": None, "list": [None, 1, "x"], "inner": {"nothing": None}}
+    sent = read(RunCommand, run(parameters=given)).to_bytes()
+    assert read(RunCommand, sent).parameters == given
+
+
+def test_parameters_nested_beyond_all_reason_are_unreadable() -> None:
+    text = '{"command": "k-1", "task": "inference", "parameters": {"p": %s}}'
+    with pytest.raises(Unreadable):
+        read(RunCommand, text % ("[" * 4_000 + "]" * 4_000))
+
+
+def answer(**changes: object) -> bytes:
+    return json.dumps({"command": "k-1", "outcome": "completed"} | changes).encode()
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"value": ""},
+        {"value": "{"},
+        {"value": "NaN"},
+        {"value": '"' + "a" * 16_384 + '"'},
+        {"value": "[" * 8_000 + "]" * 8_000},
+        {"value": "1", "blob": {"digest": "0" * 64, "size": 1}},
+        {"blob": {"digest": "0" * 64, "size": 16 * 1024 * 1024 + 1}},
+        {"outcome": "failed", "value": "1"},
+        {"outcome": "refused", "blob": {"digest": "0" * 64, "size": 1}},
+        {"outcome": "sent"},
+        {"duration_s": -1},
+    ],
+    ids=lambda changes: json.dumps(changes)[:40],
+)
+def test_what_an_answer_may_not_say(changes: dict[str, object]) -> None:
+    for value in ("null", "1", '{"a": [1.5, "b"]}'):
+        assert read(CommandAnswer, answer(value=value))
+    with pytest.raises(Unreadable):
+        read(CommandAnswer, answer(**changes))
