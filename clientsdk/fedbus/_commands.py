@@ -25,7 +25,7 @@ from fedbus_schemas.models import BlobRef
 from fedbus_schemas.refusals import RefusalCode
 from fedbus_schemas.tasks import CommandMail, CommandTask
 
-from fedbus import _threads, _updates, _work
+from fedbus import _answering, _threads, _updates, _work
 from fedbus._asking import PASSING, Asker
 from fedbus._blobs import Stopped, Store
 from fedbus._consented import Watch
@@ -35,7 +35,7 @@ from fedbus._jobs import Withdrawal
 from fedbus._reporting import Desk
 from fedbus._turns import Turns
 from fedbus.consent.guard import Guard
-from fedbus.consent.policy import Allowed, Denied, Request
+from fedbus.consent.policy import LOCAL, Allowed, Denied, Package, Request
 from fedbus.errors import Away, BadResult, BusAway, FedbusError, OverLimit, TaskAborted
 from fedbus.trainer import (
     CommandFunction,
@@ -140,7 +140,7 @@ class CommandRuns:
             return _no(command, RefusalCode.TASK_UNKNOWN, f"no function for {task.task}")
         if len(self._runs) > WAITING_MAX:
             return _no(command, RefusalCode.TOO_MANY_OPEN, f"{WAITING_MAX} commands are under way")
-        request = _request(run)
+        request = _request(run, self._code(task))
         verdict = self._guard.judge(request)
         if isinstance(verdict, Allowed) and not self._result_may_leave(task.task):
             verdict = Denied("outgoing.results", f"results of {task.task} are not listed")
@@ -228,6 +228,7 @@ class CommandRuns:
             run.task.parameters,
             session="",
             round=0,
+            model=run.task.model.digest if run.task.model else "",
             deadline=run.task.deadline,
             cancelled=run.withdrawal.is_said,
             client=self._desk.recorder,
@@ -300,17 +301,30 @@ class CommandRuns:
     def _function(self, task: str) -> CommandFunction | None:
         """Find the function for a task."""
         trainer = self._trainer
-        if not isinstance(trainer, Trainer):  # a command pins no package so far
-            return _staged if task == TaskName.STAGE_MODEL else None
+        if not isinstance(trainer, Trainer):
+            latest = trainer.latest
+            if latest is None:
+                return _answering.staged if task == TaskName.STAGE_MODEL else None
+            if task == TaskName.RESTART:
+                return partial(_answering.restarted, trainer, latest[0])
+            trainer = latest[1]
         if task == TaskName.INFERENCE:
             return trainer.predict
         if task == TaskName.STAGE_MODEL:
-            return trainer.stage or _staged
+            return trainer.stage or _answering.staged
         if task == TaskName.VALIDATE and trainer.validate is not None:
             return partial(self._validate, trainer.validate)
         if task.startswith(CUSTOM):
             return trainer.commands.get(task.removeprefix(CUSTOM))
         return None
+
+    def _code(self, task: CommandTask) -> Package:
+        """Say whose code a command would run: of the package used last, or of the one to restart."""
+        latest = None if isinstance(self._trainer, Trainer) else self._trainer.latest
+        if latest is None or not latest[0]:
+            return LOCAL
+        named = task.parameters.get(_answering.PACKAGE) if task.task == TaskName.RESTART else None
+        return Package.remote(named if isinstance(named, str) else latest[0])
 
     def _validate(
         self, function: ValidateFunction, model: Model | None, settings: Settings
@@ -356,12 +370,6 @@ class CommandRuns:
             del self._done[next(iter(self._done))]
 
 
-def _staged(model: Model | None, settings: Settings) -> object:
-    if model is None:
-        raise BadResult("there is no model to stage")
-    return {"tensors": len(model)}
-
-
 def _no(command: str, code: RefusalCode, detail: str) -> CommandAnswer:
     return CommandAnswer(
         command=command, outcome=AnswerOutcome.REFUSED, code=code, detail=detail[:DETAIL_CHARS_MAX]
@@ -372,8 +380,10 @@ def _declined(command: str, denied: Denied) -> CommandAnswer:
     return _no(command, RefusalCode.DECLINED, f"{denied.rule}: {denied.detail}")
 
 
-def _request(run: _Run) -> Request:
+def _request(run: _Run, code: Package) -> Request:
     """Give what the policy is asked."""
     model = run.task.model.digest if run.task.model else ""
     mail = run.mail
-    return Request(kind=run.task.task, project=mail.project, command=mail.command, model=model)
+    return Request(
+        kind=run.task.task, project=mail.project, command=mail.command, model=model, package=code
+    )

@@ -137,3 +137,12 @@ class Packages(Protocol):
         self, digest: str, archive: bytes | bytearray | None, cancelled: Callable[[], bool]
     ) -> Trainer:
         """Give a package's functions. Raises `BadPackage` and `PackageFailed`."""
+
+    def restart(
+        self, digest: str, archive: bytes | bytearray | None, cancelled: Callable[[], bool]
+    ) -> None:
+        """Start a package anew. Raises as `trainer` does; then the one that ran goes on."""
+
+    @property
+    def latest(self) -> tuple[str, Trainer] | None:
+        """The package used last (none = a local folder) and its functions, which answer commands."""

@@ -92,6 +92,14 @@ async def test_their_sessions_learn(stack: LocalStack, tmp_path: Path, home: Pat
                 assert len(page["items"]) == 40
                 page = await fed.ask("GET", "/v1/attributes", params={"key": "style"})
                 assert [one["value"] for one in page["items"]] == ["in process"]
+                body = {"task": "custom:Count", "timeout_s": 60}
+                path = (
+                    f"/v1/commands/{(await fed.ask('POST', '/v1/commands', json=body))['command']}"
+                )
+                ended = await fed.ask("GET", path, params={"wait_s": 30})
+                assert ended["status"] == "completed", ended
+                [one] = (await fed.ask("GET", f"{path}/results"))["items"]
+                assert one["value"] == '{"rounds":2}'
         client.stop()
 
 

@@ -231,6 +231,8 @@ def train(model, settings):
 
 def startup(client):
     client.set_train_callback(train)
+    client.set_inference_callback(lambda model, asked: {"sum": sum(a.sum() for a in model.values())})
+    client.set_custom_callback("pid", lambda model, asked: {"pid": os.getpid(), **asked})
 """
 
 
@@ -264,3 +266,19 @@ async def test_one_that_hangs_is_ended_at_the_deadline_and_counts_in_no_later_at
 
         [line] = await eventually(told, "the servers have the package's own line")
         assert line == "train: function train: it failed: OSError: no camera"
+
+        async def answer(**body: Json) -> Json:
+            made = await fed.ask("POST", "/v1/commands", json={"timeout_s": 60, **body})
+            path = f"/v1/commands/{made['command']}"
+            ended = await fed.ask("GET", path, params={"wait_s": 30})
+            assert ended["status"] == "completed", ended
+            [one] = (await fed.ask("GET", f"{path}/results"))["items"]
+            return json.loads(one["value"])
+
+        model = (await fed.show(session))["initial_model"]
+        total = sum(float(one.sum()) for one in TINY.values())
+        assert await answer(task="inference", model=model) == {"sum": pytest.approx(total)}
+        first = await answer(task="custom:pid", parameters={"asked": 3})
+        assert first["asked"] == 3
+        assert await answer(task="restart") == {"package": ""}
+        assert (await answer(task="custom:pid"))["pid"] != first["pid"]

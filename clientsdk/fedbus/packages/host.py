@@ -5,6 +5,7 @@ import logging
 import re
 import shutil
 import tempfile
+import threading
 from collections import OrderedDict
 from collections.abc import Callable
 from pathlib import Path
@@ -49,7 +50,10 @@ class PackageHost:
         self._archive_limits = archive_limits
         self._store_limits = store_limits or StoreLimits()
         self._loaded: OrderedDict[str, Package] = OrderedDict()
+        self._loading = threading.RLock()
         self._owner = Owner()
+        self.latest: tuple[str, Trainer] | None = None
+        """The package used last, and its functions."""
 
     @property
     def is_local(self) -> bool:
@@ -65,8 +69,10 @@ class PackageHost:
 
     def end(self) -> None:
         """End the processes of all packages."""
-        while self._loaded:
-            self._loaded.popitem()[1].close()
+        with self._loading:
+            self.latest = None
+            while self._loaded:
+                self._loaded.popitem()[1].close()
 
     def has(self, digest: str) -> bool:
         """Whether the package is here, so that its archive need not be fetched."""
@@ -79,13 +85,16 @@ class PackageHost:
 
         Raises `BadPackage` and `PackageFailed`.
         """
-        package = self._loaded.get(digest)
-        if package is None:
-            package = self._loaded[digest] = self._ready(digest, archive, cancelled)
-            if len(self._loaded) > LOADED_MAX:
-                self._loaded.popitem(last=False)[1].close()
-        self._loaded.move_to_end(digest)
-        return package.trainer()
+        with self._loading:
+            package = self._loaded.get(digest)
+            if package is None:
+                package = self._loaded[digest] = self._ready(digest, archive, cancelled)
+                if len(self._loaded) > LOADED_MAX:
+                    self._loaded.popitem(last=False)[1].close()
+            self._loaded.move_to_end(digest)
+            trainer = package.trainer()
+            self.latest = (digest, trainer)
+            return trainer
 
     def restart(
         self, digest: str, archive: bytes | bytearray | None, cancelled: Callable[[], bool]
@@ -95,17 +104,23 @@ class PackageHost:
         Raises as `trainer` does. Then all is as before: the one that ran goes on, and what was unpacked for
         the new one is removed.
         """
-        was_here = self.has(digest)
-        try:
-            package = self._ready(digest, archive, cancelled)
-        except FedbusError:
-            if not was_here:
-                shutil.rmtree(self._place(digest), ignore_errors=True)
-            raise
-        before = self._loaded.get(digest)
-        self._loaded[digest] = package
-        if before is not None:
-            before.close()
+        with self._loading:
+            was_here = self.has(digest)
+            if not was_here and archive is None:
+                raise BadPackage(f"the package {digest} is not here yet: a session brings it")
+            try:
+                package = self._ready(digest, archive, cancelled)
+                trainer = package.trainer()
+            except FedbusError:
+                if not was_here:
+                    shutil.rmtree(self._place(digest), ignore_errors=True)
+                raise
+            before = self._loaded.get(digest)
+            self._loaded[digest] = package
+            self._loaded.move_to_end(digest)
+            self.latest = (digest, trainer)
+            if before is not None:
+                before.close()
 
     def _ready(
         self, digest: str, archive: bytes | bytearray | None, cancelled: Callable[[], bool]
@@ -158,7 +173,10 @@ class LocalPackage:
         self._run_limits = run_limits
         self._owner = Owner()
         self._package: Package | None = None
+        self._loading = threading.RLock()
         self._seen: tuple[tuple[str, int, int], ...] = ()
+        self.latest: tuple[str, Trainer] | None = None
+        """No digest, and the folder's functions."""
 
     @property
     def is_local(self) -> bool:
@@ -174,9 +192,11 @@ class LocalPackage:
 
     def end(self) -> None:
         """End the package's process."""
-        if self._package is not None:
-            self._package.close()
-            self._package = None
+        with self._loading:
+            self.latest = None
+            if self._package is not None:
+                self._package.close()
+                self._package = None
 
     def has(self, _digest: str) -> bool:
         """There is nothing to fetch."""
@@ -186,21 +206,39 @@ class LocalPackage:
         self, _digest: str, _archive: bytes | bytearray | None, cancelled: Callable[[], bool]
     ) -> Trainer:
         """Give the folder's functions. Raises `BadPackage` and `PackageFailed`."""
-        seen = fingerprint(self._package_folder)
-        if self._package is None or seen != self._seen:
-            self.end()
-            places = Places(self._folder / WORK, self._folder / ENVIRONMENTS)
-            package = Package(
-                self._package_folder, places, self._run_limits, cancelled, self._owner
-            )
-            self._package, self._seen = _started(package, cancelled), seen
-        return self._package.trainer()
+        with self._loading:
+            seen = fingerprint(self._package_folder)
+            if self._package is None or seen != self._seen:
+                self.end()
+                self._package, self._seen = self._ready(cancelled), seen
+            trainer = self._package.trainer()
+            self.latest = ("", trainer)
+            return trainer
+
+    def restart(
+        self, _digest: str, _archive: bytes | bytearray | None, cancelled: Callable[[], bool]
+    ) -> None:
+        """Start the folder's package anew. Raises as `trainer` does; then the one that ran goes on."""
+        with self._loading:
+            seen = fingerprint(self._package_folder)
+            package = self._ready(cancelled)
+            trainer = package.trainer()
+            before, self._package, self._seen = self._package, package, seen
+            self.latest = ("", trainer)
+            if before is not None:
+                before.close()
+
+    def _ready(self, cancelled: Callable[[], bool]) -> Package:
+        places = Places(self._folder / WORK, self._folder / ENVIRONMENTS)
+        package = Package(self._package_folder, places, self._run_limits, cancelled, self._owner)
+        return _started(package, cancelled)
 
 
 def _started(package: Package, cancelled: Callable[[], bool]) -> Package:
-    """Run a package's startup. What has failed to start holds nothing."""
+    """Run a package's startup. What has failed to start, or trains not, holds nothing."""
     try:
         package.start(cancelled)
+        package.trainer()
     except BaseException:
         package.close()
         raise

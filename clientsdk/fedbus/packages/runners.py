@@ -17,6 +17,7 @@ import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -33,10 +34,12 @@ from fedbus.packages.limits import RunLimits, StoreLimits, within
 from fedbus.packages.manifest import OURS, Manifest, read_manifest
 from fedbus.packages.service import Asked, Service
 from fedbus.recorder import Recorder
-from fedbus.trainer import Model, Settings, Trainer
+from fedbus.trainer import CommandFunction, Model, Settings, Trainer
 
 SHELL = shutil.which("bash") or "/bin/sh"
 """FEDn runs commands with bash; a machine without it has the other one."""
+CUSTOM = "custom:"
+"""What the names of a package's own commands begin with."""
 BUILD_OUTPUT = "SCALEOUT_BUILD_OUTPUT_DIR"
 """Where Scaleout's `build` looks for the folder to write the seed model to."""
 
@@ -124,7 +127,14 @@ class Package:
                 if not self.manifest.stays
                 else f"{self.manifest.files['startup']}: startup(client) called no set_train_callback"
             )
-        return Trainer(self.train, self.validate if self.has("validate") else None)
+        own = [name for name in self.functions if name.startswith(CUSTOM)]
+        return Trainer(
+            self.train,
+            self.validate if self.has("validate") else None,
+            predict=self._function("inference" if self.manifest.stays else "predict"),
+            stage=self._function("stage_model"),
+            commands={name.removeprefix(CUSTOM): partial(self.answer, name) for name in own},
+        )
 
     def run(
         self,
@@ -185,6 +195,19 @@ class Package:
         if self.manifest.stays:
             return self._asked("validate", given, None, settings)
         return self._report("validate", given, _facts(settings), settings.cancelled)
+
+    def answer(self, what: str, model: Model | None, settings: Settings) -> Any:
+        """Do what a command asks for: gives whatever JSON the package's function or `predict` gave."""
+        if not self.manifest.stays:
+            if model is None:
+                raise BadPackage(
+                    "the entry point predict needs a model, and the command names none"
+                )
+            return self.predict(model, settings.cancelled)
+        if model is None:
+            return self._ask(what, None, None, settings)
+        with self._given(model, settings.model) as given:
+            return self._ask(what, given, None, settings)
 
     def predict(
         self, model: Model, cancelled: Callable[[], bool] = lambda: False
@@ -291,18 +314,25 @@ class Package:
     def _asked(
         self, what: str, given: Path | None, made: Path | None, settings: Settings
     ) -> dict[str, Any]:
+        told = self._ask(what, given, made, settings)
+        if not isinstance(told, dict):
+            raise BadResult(f"the function for {what} gave no mapping")
+        return told
+
+    def _ask(self, what: str, given: Path | None, made: Path | None, settings: Settings) -> Any:
         facts = {
             "seed": settings.seed,
             "round": settings.round,
             "session": settings.session,
             "attempt": settings.attempt,
+            "command": settings.command,
             "deadline": None if settings.deadline is None else settings.deadline.isoformat(),
         }
         asked = Asked(what, given, made, dict(settings), facts)
-        told = self._running(settings.cancelled).ask(asked, settings.cancelled)
-        if not isinstance(told, dict):
-            raise BadResult(f"the function for {what} gave no mapping")
-        return told
+        return self._running(settings.cancelled).ask(asked, settings.cancelled, settings.progress)
+
+    def _function(self, what: str) -> CommandFunction | None:
+        return partial(self.answer, what) if self.has(what) else None
 
     @contextmanager
     def _given(self, model: Mapping[str, Array], digest: str) -> Iterator[Path]:

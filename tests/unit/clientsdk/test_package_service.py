@@ -70,6 +70,12 @@ def startup(client):
     client.log_attributes({"site": client.name})
     client.set_train_callback(train)
     client.set_validate_callback(validate)
+    client.set_inference_callback(lambda m, s: {"n": len(m), "asked": s["asked"], "c": s.command})
+    client.set_custom_callback("Custom_ping", ping)
+
+def ping(model, settings):
+    settings.progress(0.5, "half")
+    return None if model is None else 1
 """
 MODEL: fedbus.Model = {"0": np.zeros((2, 3), np.float32), "b.1": np.ones(4, np.int64)}
 
@@ -142,6 +148,18 @@ def test_what_it_logs_reaches_the_client(made: Package, heard: Heard) -> None:
         ("telemetry", ("t", {"a": [0, 1]})),
         ("event", ("hello", "warning")),
     ]
+
+
+def test_commands_are_answered_beside_the_training(made: Package) -> None:
+    trainer = made.trainer()
+    assert trainer.predict is not None
+    assert trainer.stage is None
+    settings = fedbus.Settings({"asked": 3}, command="c1")
+    assert trainer.predict(dict(MODEL), settings) == {"n": 2, "asked": 3, "c": "c1"}
+    told = list[tuple[float, str]]()
+    settings = fedbus.Settings(progress=lambda fraction, text: told.append((fraction, text)))
+    assert trainer.commands["ping"](None, settings) is None
+    assert told == [(0.5, "half")]
 
 
 def test_a_failure_carries_its_line_and_the_process_goes_on(made: Package) -> None:
