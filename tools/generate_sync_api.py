@@ -31,10 +31,7 @@ WORDS = (
     (r"\bAsyncIterator\b", "Iterator"),
     (r"\basynccontextmanager\b", "contextmanager"),
     (r"\bhttpx\.AsyncClient\b", "httpx.Client"),
-    (
-        r"\bAsync(?=APIClient\b(?!`)|Connection|Sessions|Rounds|Models|Clients|Packages|Operations)",
-        "",
-    ),
+    (r"\bAsync(?=[A-Z])(?!APIClient`)", ""),
     (r"\b_async\b", "_sync"),
     (r"\b__a(enter|exit)__", r"__\1__"),
     (r"\ba(close|read|iter_lines|iter_bytes)\(", r"\1("),

@@ -84,7 +84,7 @@ class Meant(Message):
 def _connect(api: str, token_file: Path | None, project: str) -> Connection:
     """Give a connection. Raises `BadOption` when no api is known, or its token cannot be read."""
     token = _access.content(token_file) if token_file is not None else None
-    return Connection(_access.find(api or None, None, token, secure=False), project, verify=True)
+    return Connection(_access.find(api or None, token=token, project=project))
 
 
 def _where(

@@ -42,9 +42,7 @@ def trace(
     trace's id finds the round in Jaeger, where traces are sent (docs/tracing.md).
     """
     token = _access.content(token_file) if token_file is not None else None
-    connection = Connection(
-        _access.find(api or None, None, token, secure=False), project, verify=True
-    )
+    connection = Connection(_access.find(api or None, token=token, project=project))
     asked = {"attempt": [str(attempt)]} if attempt is not None else {}
     path = f"/v1/sessions/{session}/rounds/{number}/timeline"
     view = connection.get(TimelineView, path, asked)

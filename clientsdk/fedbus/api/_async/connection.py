@@ -2,7 +2,6 @@
 
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
-from ssl import SSLContext
 
 import httpx
 from fedbus_schemas.views import CountView, Page
@@ -27,16 +26,16 @@ from fedbus.errors import BadOption
 class AsyncConnection:
     """A pool of connections to one api for one project."""
 
-    def __init__(self, access: Access, project: str, verify: bool | SSLContext) -> None:
+    def __init__(self, access: Access) -> None:
         headers = {"authorization": f"Bearer {access.token}"} if access.token else {}
         self.url = access.url
         try:
             self._http = httpx.AsyncClient(
                 base_url=access.url,
                 headers=headers,
-                params={"project": project},
+                params={"project": access.project},
                 timeout=TIMEOUT,
-                verify=verify,
+                verify=access.verify,
             )
         except httpx.InvalidURL as error:
             raise BadOption(f"{access.url!r} is not the address of an api: {error}") from error
@@ -61,6 +60,10 @@ class AsyncConnection:
         """Change something. With an idempotency key the same may be sent again."""
         headers = {} if key is None else {"idempotency-key": key}
         return await self._answer(kind, method, path, json=body, headers=headers)
+
+    async def delete(self, path: str) -> None:
+        """Delete something, where the answer says nothing."""
+        await self._response("DELETE", path)
 
     async def upload(
         self, kind: type[M], path: str, pieces: AsyncIterator[bytes], params: Mapping[str, Scalar]
@@ -121,10 +124,13 @@ class AsyncConnection:
             raise away(self.url, error) from error
 
     async def _answer(self, kind: type[M], method: str, path: str, **more: object) -> M:
+        return answer(kind, await self._response(method, path, **more))
+
+    async def _response(self, method: str, path: str, **more: object) -> httpx.Response:
         try:
             response = await self._http.request(method, path, **more)  # type: ignore[arg-type]
         except httpx.TransportError as error:
             raise away(self.url, error) from error
         if not response.is_success:
             raise refused(response)
-        return answer(kind, response)
+        return response

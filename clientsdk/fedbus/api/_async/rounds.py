@@ -1,7 +1,9 @@
-"""Rounds, and what clients measured of their models."""
+"""Rounds: why they went so, what clients measured of their models, and how sessions compare."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 
+from fedbus_schemas.explain_views import ExplanationView
+from fedbus_schemas.trail_views import ComparisonView
 from fedbus_schemas.views import RoundAttempts, RoundView, TimelineView, ValidationReportView
 
 from fedbus.api._asked import Filters, with_fields
@@ -17,10 +19,33 @@ class AsyncRounds:
         """Give a round with all its attempts: who was invited, counted, refused, missing."""
         return await self._http.get(RoundAttempts, f"/v1/sessions/{session_id}/rounds/{number}")
 
-    async def get_round_timeline(self, session_id: str, number: int) -> TimelineView:
-        """Give where a round's time went."""
+    async def get_round_timeline(
+        self, session_id: str, number: int, attempt: int | None = None
+    ) -> TimelineView:
+        """Give where the time of a round's attempt (the last if none is named) went."""
         path = f"/v1/sessions/{session_id}/rounds/{number}/timeline"
-        return await self._http.get(TimelineView, path)
+        return await self._http.get(TimelineView, path, with_fields(None, attempt=attempt))
+
+    async def explain_round(
+        self,
+        session_id: str,
+        number: int,
+        attempt: int | None = None,
+        *,
+        clients: Sequence[str] = (),
+        standings: Sequence[str] = (),
+    ) -> ExplanationView:
+        """Say of each client why it was asked or not and why its update counted or not; and what took long.
+
+        `clients` (pseudonyms or names) and `standings` (`late`, `refused`, …) narrow it.
+        """
+        asked = with_fields({"client": clients, "standing": standings}, attempt=attempt)
+        path = f"/v1/sessions/{session_id}/rounds/{number}/explain"
+        return await self._http.get(ExplanationView, path, asked)
+
+    async def compare_sessions(self, first: str, second: str) -> ComparisonView:
+        """Put two sessions beside each other: settings in which they differ, and their rounds."""
+        return await self._http.get(ComparisonView, f"/v1/sessions/{first}/compare/{second}")
 
     def get_rounds(
         self,

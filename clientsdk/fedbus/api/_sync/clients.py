@@ -1,9 +1,9 @@
 # Written by tools/generate_sync_api.py from _async/clients.py (make schemas): change that one.
-"""Clients and combiners."""
+"""Clients, controllers and combiners."""
 
 from collections.abc import Iterator
 
-from fedbus_schemas.views import ClientView, CombinerView
+from fedbus_schemas.views import ClientView, CombinerView, ControllerView
 
 from fedbus.api._asked import Filters, with_fields
 from fedbus.api._sync.connection import Connection
@@ -35,6 +35,24 @@ class Clients:
         """Count the clients."""
         asked = with_fields(filters, online=True if only_active else None)
         return self._http.count("/v1/clients", asked)
+
+    def rename_client(self, id: str, name: str) -> ClientView:  # noqa: A002
+        """Give a client another name."""
+        return self._http.send(ClientView, f"/v1/clients/{id}", {"name": name}, method="PATCH")
+
+    def erase_client(self, id: str) -> None:  # noqa: A002
+        """Forget who a client was: its pseudonym stays in the log, its name is nowhere any more."""
+        self._http.delete(f"/v1/clients/{id}")
+
+    def get_controllers(
+        self, n_max: int | None = None, *, filters: Filters | None = None, sort: str | None = None
+    ) -> Iterator[ControllerView]:
+        """List the controllers that decided on the project's sessions, the last one first."""
+        return self._http.rows(ControllerView, "/v1/controllers", filters, sort, n_max)
+
+    def get_controllers_count(self, *, filters: Filters | None = None) -> int:
+        """Count the controllers."""
+        return self._http.count("/v1/controllers", filters)
 
     def get_combiners(
         self, n_max: int | None = None, *, filters: Filters | None = None, sort: str | None = None

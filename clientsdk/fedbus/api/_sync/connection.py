@@ -3,7 +3,6 @@
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from ssl import SSLContext
 
 import httpx
 from fedbus_schemas.views import CountView, Page
@@ -28,16 +27,16 @@ from fedbus.errors import BadOption
 class Connection:
     """A pool of connections to one api for one project."""
 
-    def __init__(self, access: Access, project: str, verify: bool | SSLContext) -> None:
+    def __init__(self, access: Access) -> None:
         headers = {"authorization": f"Bearer {access.token}"} if access.token else {}
         self.url = access.url
         try:
             self._http = httpx.Client(
                 base_url=access.url,
                 headers=headers,
-                params={"project": project},
+                params={"project": access.project},
                 timeout=TIMEOUT,
-                verify=verify,
+                verify=access.verify,
             )
         except httpx.InvalidURL as error:
             raise BadOption(f"{access.url!r} is not the address of an api: {error}") from error
@@ -62,6 +61,10 @@ class Connection:
         """Change something. With an idempotency key the same may be sent again."""
         headers = {} if key is None else {"idempotency-key": key}
         return self._answer(kind, method, path, json=body, headers=headers)
+
+    def delete(self, path: str) -> None:
+        """Delete something, where the answer says nothing."""
+        self._response("DELETE", path)
 
     def upload(
         self, kind: type[M], path: str, pieces: Iterator[bytes], params: Mapping[str, Scalar]
@@ -122,10 +125,13 @@ class Connection:
             raise away(self.url, error) from error
 
     def _answer(self, kind: type[M], method: str, path: str, **more: object) -> M:
+        return answer(kind, self._response(method, path, **more))
+
+    def _response(self, method: str, path: str, **more: object) -> httpx.Response:
         try:
             response = self._http.request(method, path, **more)  # type: ignore[arg-type]
         except httpx.TransportError as error:
             raise away(self.url, error) from error
         if not response.is_success:
             raise refused(response)
-        return answer(kind, response)
+        return response

@@ -5,7 +5,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from fedbus_schemas.models import ModelRef
+from fedbus_schemas.trail_views import ParametersView, StageView
 from fedbus_schemas.views import LineageView, ModelView
+from pydantic import JsonValue
 
 from fedbus.api import _files
 from fedbus.api._asked import Filters, with_fields
@@ -74,6 +76,65 @@ class Models:
             complete, place = part.complete, part.items[-1].parent or ""
         found = found if include_self else found[1:]
         return found[::-1] if reverse else found
+
+    def get_model_parent(self, id: str) -> ModelView:  # noqa: A002
+        """Give the model that a round started from when it made this one."""
+        return self._http.get(ModelView, f"/v1/models/{id}/parent")
+
+    def get_model_descendants(
+        self,
+        id: str,  # noqa: A002
+        n_max: int | None = None,
+        *,
+        filters: Filters | None = None,
+        sort: str | None = None,
+    ) -> Iterator[ModelView]:
+        """List all models that were made from this one, directly or through others, in any session."""
+        return self._http.rows(ModelView, f"/v1/models/{id}/descendants", filters, sort, n_max)
+
+    def get_leaf_models(
+        self, n_max: int | None = None, *, filters: Filters | None = None, sort: str | None = None
+    ) -> Iterator[ModelView]:
+        """List the models that nothing was made from: the ends of all trails."""
+        return self._http.rows(ModelView, "/v1/models/leaves", filters, sort, n_max)
+
+    def get_model_parameters(
+        self,
+        id: str,  # noqa: A002
+        *,
+        values: bool = False,
+    ) -> ParametersView:
+        """Give a model's tensors: names, shapes, dtypes, statistics, and of a small one its weights."""
+        return self._http.get(ParametersView, f"/v1/models/{id}/parameters", {"values": values})
+
+    def get_stages(
+        self, n_max: int | None = None, *, filters: Filters | None = None, sort: str | None = None
+    ) -> Iterator[StageView]:
+        """List the stages with the model that is in each."""
+        return self._http.rows(StageView, "/v1/stages", filters, sort, n_max)
+
+    def get_stage(self, stage: str) -> StageView:
+        """Give the model that is in a stage (candidate, production), and those that were."""
+        return self._http.get(StageView, f"/v1/stages/{stage}")
+
+    def promote_model(
+        self,
+        stage: str,
+        id: str | None = None,  # noqa: A002
+        *,
+        from_stage: str | None = None,
+        reason: str = "",
+    ) -> StageView:
+        """Put a model into a stage: one by its SHA-256, or the one that is in another stage."""
+        body: dict[str, JsonValue] = {"model": id, "from_stage": from_stage, "reason": reason}
+        return self._http.send(StageView, f"/v1/stages/{stage}", body, method="PUT")
+
+    def roll_back_stage(
+        self, stage: str, *, reason: str = "", idempotency_key: str | None = None
+    ) -> StageView:
+        """Put the model back that was in a stage before. Without a key, asked twice it goes back twice."""
+        path = f"/v1/stages/{stage}/rollback"
+        return self._http.send(StageView, path, {"reason": reason}, key=idempotency_key)
 
     def download_model(
         self,

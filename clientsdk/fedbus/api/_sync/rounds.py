@@ -1,8 +1,10 @@
 # Written by tools/generate_sync_api.py from _async/rounds.py (make schemas): change that one.
-"""Rounds, and what clients measured of their models."""
+"""Rounds: why they went so, what clients measured of their models, and how sessions compare."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
+from fedbus_schemas.explain_views import ExplanationView
+from fedbus_schemas.trail_views import ComparisonView
 from fedbus_schemas.views import RoundAttempts, RoundView, TimelineView, ValidationReportView
 
 from fedbus.api._asked import Filters, with_fields
@@ -18,10 +20,33 @@ class Rounds:
         """Give a round with all its attempts: who was invited, counted, refused, missing."""
         return self._http.get(RoundAttempts, f"/v1/sessions/{session_id}/rounds/{number}")
 
-    def get_round_timeline(self, session_id: str, number: int) -> TimelineView:
-        """Give where a round's time went."""
+    def get_round_timeline(
+        self, session_id: str, number: int, attempt: int | None = None
+    ) -> TimelineView:
+        """Give where the time of a round's attempt (the last if none is named) went."""
         path = f"/v1/sessions/{session_id}/rounds/{number}/timeline"
-        return self._http.get(TimelineView, path)
+        return self._http.get(TimelineView, path, with_fields(None, attempt=attempt))
+
+    def explain_round(
+        self,
+        session_id: str,
+        number: int,
+        attempt: int | None = None,
+        *,
+        clients: Sequence[str] = (),
+        standings: Sequence[str] = (),
+    ) -> ExplanationView:
+        """Say of each client why it was asked or not and why its update counted or not; and what took long.
+
+        `clients` (pseudonyms or names) and `standings` (`late`, `refused`, …) narrow it.
+        """
+        asked = with_fields({"client": clients, "standing": standings}, attempt=attempt)
+        path = f"/v1/sessions/{session_id}/rounds/{number}/explain"
+        return self._http.get(ExplanationView, path, asked)
+
+    def compare_sessions(self, first: str, second: str) -> ComparisonView:
+        """Put two sessions beside each other: settings in which they differ, and their rounds."""
+        return self._http.get(ComparisonView, f"/v1/sessions/{first}/compare/{second}")
 
     def get_rounds(
         self,
