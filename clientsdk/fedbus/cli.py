@@ -19,6 +19,7 @@ import typer
 from fedbus._version import __version__
 from fedbus.client import run
 from fedbus.errors import FedbusError
+from fedbus.exit_codes import exit_code
 from fedbus.packages.commands import package, start
 from fedbus.trainer import TrainFunction, ValidateFunction
 
@@ -42,7 +43,10 @@ def run_client(
     ] = None,
     policy: Annotated[Path | None, typer.Option(help="The data owner's policy file.")] = None,
 ) -> None:
-    """Run a client with your own functions until Ctrl-C or SIGTERM."""
+    """Run a client with your own functions until Ctrl-C or SIGTERM.
+
+    Example: fedbus client run --train trainer:train --credentials site-1.json
+    """
     run(
         train=cast(TrainFunction, find_function(train)),
         validate=cast(ValidateFunction, find_function(validate)) if validate else None,
@@ -76,30 +80,32 @@ def healthy(
 
 
 def main() -> int:
-    """Run the command line. Errors of ours are one line, not a traceback; exit code 1."""
+    """Run the command line. Errors of ours are one line, not a traceback; docs/cli.md has the exit codes."""
     try:
         gather(entry_points(group=GROUP))(prog_name="fedbus")
     except FedbusError as error:
         print(f"fedbus: {error}", file=sys.stderr)
-        return 1
+        return exit_code(error)
     return 0
 
 
 def gather(parts: Iterable[EntryPoint]) -> typer.Typer:
     """Make one command of all parts. A part that cannot be loaded is left out, with a warning."""
-    app = typer.Typer(no_args_is_help=True, add_completion=False)
+    app = typer.Typer(no_args_is_help=True)
     app.callback()(_top)
-    groups: dict[str, typer.Typer] = {"client": client, "package": package}
+    groups = _operator_groups()
+    for name, offered in (("client", client), ("package", package)):
+        _merge(groups.setdefault(name, typer.Typer(no_args_is_help=True)), offered)
     for part in sorted(parts, key=lambda part: part.name):
-        offered = _load(part)
-        if offered is None:
+        loaded = _load(part)
+        if loaded is None:
             continue
         if part.name == TOP:
-            _merge(app, offered)
+            _merge(app, loaded)
         elif part.name in groups:
-            _merge(groups[part.name], offered)
+            _merge(groups[part.name], loaded)
         else:
-            groups[part.name] = offered
+            groups[part.name] = loaded
     for name, group in sorted(groups.items()):
         app.add_typer(group, name=name)
     return app
@@ -134,6 +140,17 @@ def _show(on: bool) -> None:
     if on:
         print(f"fedbus {__version__}")
         raise typer.Exit
+
+
+def _operator_groups() -> dict[str, typer.Typer]:
+    """Give the operator's commands; a gateway's image, which has no httpx, has none of them."""
+    try:
+        from fedbus import operator
+    except ModuleNotFoundError as error:
+        if error.name != "httpx":
+            raise
+        return {}
+    return operator.groups()
 
 
 def _load(part: EntryPoint) -> typer.Typer | None:

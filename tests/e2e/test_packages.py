@@ -13,9 +13,8 @@ import fedbus
 import httpx
 import numpy as np
 import pytest
+from fedbus import cli
 from fedbus.api import ApiError
-from fedbus.errors import BadOption
-from fedbus.package_commands import app as commands
 from fedbus.packages.archive import create
 from fedbus.packages.host import LocalPackage, PackageHost
 from fedbus.packages.limits import RunLimits
@@ -183,36 +182,37 @@ async def test_the_commands_manage_the_packages_of_a_federation(
     stack: LocalStack, tmp_path: Path
 ) -> None:
     async with federation(stack, clients=0) as fed:
+        app = cli.gather(())
 
         def call(*words: str) -> str:
             where = ["--api", stack.api_url, "--project", fed.project]
             env = {"FEDBUS_API_TOKEN": stack.api_token}
-            done = CliRunner().invoke(commands, [*words, *where], env=env, catch_exceptions=False)
-            return done.stdout
+            words = ("package", *words, *where)
+            return CliRunner().invoke(app, words, env=env, catch_exceptions=False).stdout
 
         async def say(*words: str) -> str:
             return await asyncio.to_thread(call, *words)
 
         # A seed before any package, which FEDn's servers did not survive.
         model = (await fed.ask("POST", "/v1/models", content=write(TINY)))["digest"]
-        assert (await say("list")).splitlines() == ["package\tname\tbytes\tactive\tcreated"]
+        assert json.loads(await say("list", "-o", "json")) == []
         (tmp_path / "ones.tgz").write_bytes(archive(tmp_path, 1))
-        told = await say("upload", str(tmp_path / "ones.tgz"), "--activate")
-        ones = told.splitlines()[1].split("\t")[0]
-        assert told.splitlines()[1].split("\t")[1:4:2] == ["ones", "active"]
+        told = await say("upload", str(tmp_path / "ones.tgz"), "--activate", "-o", "json")
+        ones = json.loads(told)["digest"]
+        assert (json.loads(told)["name"], json.loads(told)["active"]) == ("ones", True)
         await say("upload", str(tmp_path / "client-1"), "--name", "again")  # the same bytes
         twos = json.loads(await say("upload", str(RIDGE), "-o", "json"))["digest"]
         assert [row.split("\t")[0] for row in (await say("list")).splitlines()[1:]] == [twos, ones]
-        assert f"digest\t{twos}" in await say("show", twos[:10])
+        assert twos in await say("get", twos[:10])
         await fed.start(TINY, rounds=1, minimum=1)
         with pytest.raises(ApiError, match="federation_configured"):
             await say("activate", "ridge")
         assert "so it is not replaced" in await say("active")
-        with pytest.raises(BadOption, match="no package has the name"):
-            await say("show", "nothing")
+        with pytest.raises(ApiError, match="no package has the name"):
+            await say("get", "nothing")
         told = await say("initialise", "ridge", "--model", model)
-        assert told == f"generation 2: new sessions pin package {twos}\n"
-        await say("download", "ones", "-o", str(tmp_path / "back.tgz"))
+        assert told == f"generation 2: new sessions pin the package {twos}\n"
+        await say("download", "ones", "--to", str(tmp_path / "back.tgz"))
         assert (tmp_path / "back.tgz").read_bytes() == (tmp_path / "ones.tgz").read_bytes()
 
 

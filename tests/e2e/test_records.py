@@ -13,6 +13,7 @@ from pathlib import Path
 import fedbus
 import httpx
 import pytest
+from fedbus.api import AsyncAPIClient
 from fedbus_local.stack import LocalStack
 
 from tests.stacks import Federation, Json, Lines, Site, eventually, federation
@@ -98,14 +99,33 @@ async def test_what_a_train_function_logs_is_tied_to_its_round(stack: LocalStack
 
         await eventually(backlog_told, "both clients tell that nothing waits")
         client.stop()
+        async with AsyncAPIClient(stack.api_url, token=stack.api_token, project=fed.project) as api:
+            await _told_by_the_client(api, session)
         printed = await asyncio.to_thread(
             command, stack, fed.project, "metrics", "list", "--client", "logger", "-o", "json"
         )
-        assert [json.loads(line)["step"] for line in printed.splitlines()] == [5, 4, 3, 2, 1, 0]
+        assert [one["step"] for one in json.loads(printed)] == [5, 4, 3, 2, 1, 0]
         table = await asyncio.to_thread(
             command, stack, fed.project, "attributes", "match", "site=eu"
         )
         assert "the client does not have this attribute" in table
+
+
+async def _told_by_the_client(api: AsyncAPIClient, session: str) -> None:
+    assert await api.get_metrics_count(session) == 6
+    losses = [one.value async for one in api.get_metrics(session, key="loss", n_max=2)]
+    assert losses == [1 / 3, 1 / 2]
+    now = {one.key: one.value async for one in api.get_current_attributes()}
+    assert now == {"site": "eu", "gpu": 2}
+    [chosen] = (await api.select_clients("site=eu")).chosen
+    changes = [one.key async for one in api.get_attribute_trail(chosen)]
+    assert sorted(changes) == ["gpu", "site"]
+    answers = [one.payload async for one in api.get_predictions()]
+    assert answers == [{"answer": [1, 2, None]}] * 2
+    assert await api.get_inference_results_count() == 2
+    assert await api.get_telemetry_count(filters={"key": "host"}) > 0
+    assert await api.get_status_events_count() == 0
+    assert {one.link async for one in api.get_backlogs()} == {"healthy"}
 
 
 def command(stack: LocalStack, project: str, *arguments: str) -> str:

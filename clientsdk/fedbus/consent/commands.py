@@ -25,7 +25,10 @@ def check_policy(
         bool, typer.Option("--json", help="Print all of it, with defaults.")
     ] = False,
 ) -> None:
-    """Read a policy as a client would: every fault with its line and what to write there."""
+    """Read a policy as a client would: every fault with its line and what to write there.
+
+    Example: fedbus policy check policy.toml
+    """
     found = load(file)
     if as_json:
         print(json.dumps(found.model_dump(mode="json", by_alias=True), indent=2))
@@ -53,7 +56,10 @@ def explain_policy(
     sent: Annotated[int, typer.Option(help="Bytes that left today.")] = 0,
     at: Annotated[str, typer.Option(help="The local time, as 2026-11-24T22:00; none = now.")] = "",
 ) -> None:
-    """Say whether a task would be done, or which rule declines it. Exit code 1 when it is declined."""
+    """Say whether a task would be done, or which rule declines it. Exit code 1 when it is declined.
+
+    Example: fedbus policy explain policy.toml --task train
+    """
     found = load(file)
     asked = Request(
         kind=task or KINDS[0],
@@ -84,7 +90,10 @@ def show_log(
         bool, typer.Option("--json", help="Print the lines as they are kept.")
     ] = False,
 ) -> None:
-    """Show what this site's clients were asked, what their policy said, and what left."""
+    """Show what this site's clients were asked, what their policy said, and what left.
+
+    Example: fedbus client log fedbus-state
+    """
     logs = [state_dir / NAME, *sorted(state_dir.glob(f"*/{NAME}"))]
     lines = [line for log in logs for line in read_lines(log)]
     if not lines:

@@ -95,14 +95,20 @@ def check(
 
 @run.command()
 def build(path: OfPath = Path(), environments: Environments = CACHE) -> None:
-    """Make the seed model."""
+    """Make the seed model.
+
+    Example: fedbus run build --path client
+    """
     with _loaded(path, environments) as made:
         _tell(made.build(Path.cwd()).stdout)
 
 
 @run.command()
 def startup(path: OfPath = Path(), environments: Environments = CACHE) -> None:
-    """Run what a client runs before its first task."""
+    """Run what a client runs before its first task.
+
+    Example: fedbus run startup --path client
+    """
     with _loaded(path, environments) as made:
         made.start()
         if made.manifest.stays:
@@ -117,7 +123,10 @@ def train(
     settings: TrainSettings = "",
     environments: Environments = CACHE,
 ) -> None:
-    """Train INPUT to OUTPUT; the settings in INPUT-metadata, what the package says in OUTPUT-metadata."""
+    """Train INPUT to OUTPUT; the settings in INPUT-metadata, what the package says in OUTPUT-metadata.
+
+    Example: fedbus run train --path client -i seed.npz -o update.npz
+    """
     given, made_at = input.absolute(), output.absolute()
     beside = given.with_name(f"{given.name}-metadata")
     if settings and beside.exists():
@@ -136,7 +145,10 @@ def validate(
     path: OfPath = Path(),
     environments: Environments = CACHE,
 ) -> None:
-    """Measure INPUT and write the report to OUTPUT."""
+    """Measure INPUT and write the report to OUTPUT.
+
+    Example: fedbus run validate --path client -i update.npz -o report.json
+    """
     with _loaded(path, environments) as made:
         told = made.validate_file(input.absolute(), Settings())
     _files.write(output.absolute(), json.dumps(told).encode())
@@ -161,6 +173,8 @@ def start(
     """Run a client with the compute package of each session, until Ctrl-C or SIGTERM.
 
     With `--local-package client` it runs that folder instead, and takes up what you change in it.
+
+    Example: fedbus client start --credentials site-1.json
     """
     demand_yaml()  # now, and not at the first task
     limits = RunLimits(timeout_s=timeout_s, memory_bytes=memory_mib * MIB)

@@ -1,4 +1,4 @@
-"""`fedbus client add | list | remove`: who may join, and the credentials file that lets one do so."""
+"""`fedbus client add | allowed | remove`: who may join, and the credentials file that lets one do so."""
 
 import json
 from pathlib import Path
@@ -42,7 +42,10 @@ def add(
     ] = False,
     directory: Directory = DEFAULT_DIRECTORY,
 ) -> None:
-    """Make a client's keys, let it join, and write the file that it starts with: keep that file secret."""
+    """Make a client's keys, let it join, and write the file that it starts with: keep that file secret.
+
+    Example: fedbus client add site-1
+    """
     stack = LocalStack(directory)
     with reporting_errors():
         if file is not None and file.exists():
@@ -53,9 +56,12 @@ def add(
         _warn(stack, host)
 
 
-@app.command(name="list")
-def show(directory: Directory = DEFAULT_DIRECTORY, output: As = Output.HUMAN) -> None:
-    """List the clients that may join."""
+@app.command()
+def allowed(directory: Directory = DEFAULT_DIRECTORY, output: As = Output.HUMAN) -> None:
+    """List the clients that may join the local stack; those that joined a project: fedbus client list.
+
+    Example: fedbus client allowed
+    """
     known = clients.listed(LocalStack(directory).layout)
     if output is Output.JSON:
         console.print_json(json.dumps([each.model_dump(mode="json") for each in known]))
@@ -74,7 +80,10 @@ def remove(
     project: Project = clients.DEFAULT_PROJECT,
     directory: Directory = DEFAULT_DIRECTORY,
 ) -> None:
-    """Let a client join no more; a live connection is cut."""
+    """Let a client join no more; a live connection is cut.
+
+    Example: fedbus client remove site-1
+    """
     with reporting_errors():
         LocalStack(directory).remove_client(name, project)
     console.print(f"{name} may join project {project} no more.")

@@ -58,7 +58,10 @@ def up(
     ] = False,
     output: As = Output.HUMAN,
 ) -> None:
-    """Start the stack and return when all of it is healthy. What is not said stays as it was last time."""
+    """Start the stack and return when all of it is healthy. What is not said stays as it was last time.
+
+    Example: fedbus up --combiners 4
+    """
     given = {
         "nats": nats_port,
         "websocket": websocket_port,
@@ -91,7 +94,10 @@ def up(
 
 @app.command()
 def down(directory: Directory = DEFAULT_DIRECTORY, output: As = Output.HUMAN) -> None:
-    """Stop the stack, services first, and say what was done. Data stays."""
+    """Stop the stack, services first, and say what was done. Data stays.
+
+    Example: fedbus down
+    """
     ended: list[dict[str, str]] = []
 
     def told(name: str, how: str) -> None:
@@ -112,7 +118,10 @@ def down(directory: Directory = DEFAULT_DIRECTORY, output: As = Output.HUMAN) ->
 
 @app.command()
 def status(directory: Directory = DEFAULT_DIRECTORY, output: As = Output.HUMAN) -> None:
-    """Ask every process for its health. Ends with 0 only if all of them are healthy, 3 if none runs."""
+    """Ask every process for its health. Ends with 0 only if all of them are healthy, 3 if none runs.
+
+    Example: fedbus status -o json
+    """
     with reporting_errors():
         report = LocalStack(directory).status()
     if output is Output.JSON:
@@ -134,7 +143,10 @@ def logs(
     count: Annotated[int, typer.Option("-n", min=0, help="So many of the last lines.")] = 200,
     output: As = Output.HUMAN,
 ) -> None:
-    """Print the one log of all processes, in the order in which lines were written."""
+    """Print the one log of all processes, in the order in which lines were written.
+
+    Example: fedbus logs -f --service combiner-1
+    """
     stack = LocalStack(directory)
 
     def show(each: Entry) -> None:
@@ -162,7 +174,10 @@ def scale(
     combiners: CountOption = None,
     directory: Directory = DEFAULT_DIRECTORY,
 ) -> None:
-    """Start or stop services of the running stack until there are so many."""
+    """Start or stop services of the running stack until there are so many.
+
+    Example: fedbus scale --combiners 4
+    """
     stack = LocalStack(directory)
     with reporting_errors():
         done = stack.scale(controllers=controllers, combiners=combiners)
@@ -173,7 +188,10 @@ def scale(
 
 @app.command()
 def restart(name: str, directory: Directory = DEFAULT_DIRECTORY) -> None:
-    """Stop one process and start it again; return when it is healthy."""
+    """Stop one process and start it again; return when it is healthy.
+
+    Example: fedbus restart combiner-1
+    """
     with reporting_errors():
         LocalStack(directory).restart(name)
     console.print(f"{name} is healthy again")

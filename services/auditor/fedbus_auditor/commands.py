@@ -66,7 +66,10 @@ def export(
         bool, typer.Option("--without-models", help="Leave out what replay can make again.")
     ] = False,
 ) -> None:
-    """Write a session's log, signatures, updates and models into one file."""
+    """Write a session's log, signatures, updates and models into one file.
+
+    Example: fedbus audit export digits-1
+    """
     if not re.fullmatch(SESSION, session):
         raise typer.BadParameter(f"{session!r} is not a session's id")
     target = output or Path(f"{session}.fedbus.tar")
@@ -90,7 +93,10 @@ def verify(
     ] = False,
     output: Annotated[Output, OUTPUT] = Output.HUMAN,
 ) -> None:
-    """Check every byte, hash, signature and rule of a bundle."""
+    """Check every byte, hash, signature and rule of a bundle.
+
+    Example: fedbus audit verify digits-1.fedbus.tar
+    """
     with _errors(), _opened(file) as reader, _progress("verify", reader.size) as advance:
         keys = None if trust is None else read_trust(trust)
         reader.on_read = advance
@@ -126,7 +132,10 @@ def replay(
     ] = True,
     output: Annotated[Output, OUTPUT] = Output.HUMAN,
 ) -> None:
-    """Make every model again from the first one and the updates, and compare each SHA-256."""
+    """Make every model again from the first one and the updates, and compare each SHA-256.
+
+    Example: fedbus audit replay digits-1.fedbus.tar
+    """
     what_if = _what_if(without or [], aggregator, parameter or [])
 
     def say(one: RoundReplay) -> None:

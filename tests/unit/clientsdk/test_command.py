@@ -119,7 +119,7 @@ def test_an_error_of_ours_is_one_line(
     missing = str(tmp_path / "none.json")
     words = ["fedbus", "client", "run", "--train", "os.path:join", "--credentials", missing]
     monkeypatch.setattr(sys, "argv", words)
-    assert __main__.main() == 1
+    assert __main__.main() == 2
     [line] = capsys.readouterr().err.splitlines()
     assert line.startswith("fedbus: cannot read the credentials")
 
