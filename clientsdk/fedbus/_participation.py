@@ -8,9 +8,8 @@ from pathlib import Path
 from typing import TypeVar, assert_never
 
 from fedbus_schemas import signing
-from fedbus_schemas.asks import COMMANDS_MAX, Beat, Hello, Sync, TransferDone, Welcome
+from fedbus_schemas.asks import COMMANDS_MAX, Beat, Hello, Sync, Welcome
 from fedbus_schemas.credentials import Credentials
-from fedbus_schemas.models import BlobRef
 from fedbus_schemas.refusals import Refusal, RefusalCode
 from fedbus_schemas.tasks import CommandMail, Mail
 from fedbus_schemas.updates import ValidationReport
@@ -22,6 +21,7 @@ from fedbus._commands import CommandRuns
 from fedbus._consented import Consented
 from fedbus._content import ContentGone
 from fedbus._declining import Declining
+from fedbus._endings import Endings
 from fedbus._fetching import Fetcher
 from fedbus._jobs import Jobs, Withdrawal
 from fedbus._keys import Keys
@@ -87,6 +87,7 @@ class Participation:
         self._client = ""
         self._letterbox = Letterbox(keys, credentials.project)
         self._asker = Asker(line, options)
+        self._endings = Endings(line, self._spawn)
         self._blobs: Store = store or Blobs(options.store_timeout_s)
         self._kept = _opening.kept(options, keys.device)
         if not isinstance(trainer, Trainer):
@@ -130,6 +131,7 @@ class Participation:
             Uploader(self._asker, self._blobs, _opening.link(options, keys.device)),
             self._kept,
             patience_s=options.patience_s,
+            given_up=self._endings.give_up,
         )
         self._participant = Participant(
             kept_max=options.kept_updates_max,
@@ -156,6 +158,7 @@ class Participation:
     def end(self) -> None:
         """Let everything know that it is over. Waits for nothing; a second time changes nothing."""
         self._over = True
+        self._endings.close()
         self._withdrawal.say()
         self._jobs.close()
         self._commands.close()
@@ -367,20 +370,8 @@ class Participation:
             models,
             bytes_max=bytes_max,
             patience_s=self._options.patience_s,
-            done=self._release,
+            done=self._endings.done,
         )
-
-    def _release(self, blob: BlobRef) -> None:
-        if self._over:
-            return  # nothing begins any more; the lease of its place ends by itself
-        self._spawn(self._say_done(blob))
-
-    async def _say_done(self, blob: BlobRef) -> None:
-        """Let others transfer; unsaid, the servers know it after a while."""
-        try:
-            await self._line.ask("done", TransferDone(blob=blob.digest).to_bytes())
-        except (BusAway, NotPermitted) as error:
-            log.debug("done: %s", error)
 
     def _forget(self, key: UpdateKey) -> None:
         sending = self._sending.pop(key, None)

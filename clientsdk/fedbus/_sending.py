@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+from collections.abc import Callable
 
 from fedbus_schemas.refusals import Refusal, RefusalCode
 
@@ -18,11 +19,20 @@ log = logging.getLogger("fedbus")
 class Sender:
     """Uploads and submits updates."""
 
-    def __init__(self, asker: Asker, uploader: Uploader, kept: Kept, *, patience_s: float) -> None:
+    def __init__(
+        self,
+        asker: Asker,
+        uploader: Uploader,
+        kept: Kept,
+        *,
+        patience_s: float,
+        given_up: Callable[[Upload], None],
+    ) -> None:
         self._asker = asker
         self._uploader = uploader
         self._kept = kept
         self._patience_s = patience_s
+        self._given_up = given_up
 
     async def send(
         self, update: Update, *, stored: bool, until: float, trace_id: str
@@ -31,6 +41,7 @@ class Sender:
 
         What was `stored` before has its file in the object store and is only submitted again.
         While the upload gets on, the time is not over: `until` is when to give up without progress.
+        `given_up` hears of an upload in the middle of which this was cancelled.
 
         Raises `Away` when the time is over, `OSError` or `ContentGone` when the kept file is gone.
         """
@@ -43,6 +54,10 @@ class Sender:
             before = 0 if upload is None else upload.place
             try:
                 refusal = await self._once(update, upload, until, trace_id)
+            except asyncio.CancelledError:
+                if upload is not None:
+                    self._given_up(upload)
+                raise
             except StoreAway as error:
                 if upload is not None and upload.place > before:
                     pauses = self._asker.pauses()

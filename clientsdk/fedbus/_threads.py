@@ -4,6 +4,7 @@ import asyncio
 import queue
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from typing import TypeVar
 
 T = TypeVar("T")
@@ -84,13 +85,30 @@ class Stoppable:
     def __init__(self, stop: Callable[[], bool] = lambda: False) -> None:
         self._left = threading.Event()
         self._stop = stop
+        self._over: asyncio.Future[None] | None = None
 
     async def run(self, call: Callable[[Callable[[], bool]], T]) -> T:
         """Run `call(stop)`; its `stop()` turns True when this is cancelled."""
+        loop = asyncio.get_running_loop()
+        over: asyncio.Future[None] = loop.create_future()
+        self._over = over
+
+        def noted() -> T:
+            try:
+                return call(self._stopped)
+            finally:
+                with suppress(RuntimeError):  # the loop is closed: the client was stopped meanwhile
+                    loop.call_soon_threadsafe(over.set_result, None)
+
         try:
-            return await run(lambda: call(self._stopped), "fedbus-transfer")
+            return await run(noted, "fedbus-transfer")
         finally:
             self._left.set()
+
+    async def over(self) -> None:
+        """Wait until the call is over, also when nobody waits for its result any more."""
+        if self._over is not None:
+            await asyncio.shield(self._over)
 
     def _stopped(self) -> bool:
         return self._left.is_set() or self._stop()

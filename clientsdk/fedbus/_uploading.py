@@ -3,7 +3,7 @@
 import asyncio
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 
 from fedbus_schemas.asks import Answer, Grant, GrantRequest, PiecesRequest
@@ -33,6 +33,8 @@ class Upload:
     until: float
     trace_id: str
     place: int = 0
+    transfer: _threads.Stoppable = field(default_factory=_threads.Stoppable)
+    """What is on the link now, or was last."""
 
 
 class Uploader:
@@ -65,7 +67,7 @@ class Uploader:
         if grant is None:
             raise StoreAway("the answer to a grant request holds no grant")
         if not grant.exists:
-            await self._put(grant, upload.content)
+            await self._put(grant, upload, upload.content)
         return None
 
     async def _in_pieces(self, upload: Upload) -> Refusal | None:
@@ -108,14 +110,15 @@ class Uploader:
             if loop.time() - asked > GRANT_AGE_MAX_S:
                 return None
             part = _content.part_of(upload.content, piece.start, piece.size)
-            await self._put(grant, part)
+            await self._put(grant, upload, part)
             self._link.carried()
             upload.place = piece.start + piece.size
         return None
 
-    async def _put(self, grant: Grant, content: Content) -> None:
+    async def _put(self, grant: Grant, upload: Upload, content: Content) -> None:
+        upload.transfer = _threads.Stoppable()
         try:
-            await _threads.Stoppable().run(partial(self._blobs.put, grant, content))
+            await upload.transfer.run(partial(self._blobs.put, grant, content))
         except LinkBroke:
             self._link.broke(_content.size_of(content))
             raise

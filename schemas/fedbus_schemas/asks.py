@@ -158,9 +158,14 @@ class PiecesGrant(Message):
 
 
 class TransferDone(Message):
-    """The blob has been fetched, or will not be: somebody else may go ahead."""
+    """The transfer is over, or will not be: somebody else may go ahead.
+
+    `given_up`: an upload that ended before its time because nobody wants the update any more. What is there
+    of it is deleted.
+    """
 
     blob: Sha256
+    given_up: bool = False
 
 
 class Decline(Message):

@@ -23,9 +23,14 @@ def result(project: ProjectId, client: ClientId, digest: Sha256) -> str:
     return f"{project}/results/{client}/{digest}"
 
 
+def all_pieces(project: ProjectId) -> str:
+    """Under what the pieces of all updates lie."""
+    return f"{project}/pieces/"
+
+
 def pieces_of_client(project: ProjectId, client: ClientId) -> str:
     """Under what the pieces of all of a client's updates lie."""
-    return f"{project}/pieces/{client}/"
+    return f"{all_pieces(project)}{client}/"
 
 
 def pieces(project: ProjectId, client: ClientId, digest: Sha256) -> str:

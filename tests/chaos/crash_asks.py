@@ -1,10 +1,12 @@
 """Scenes in which a client says something to a combiner that dies over it, and says it again."""
 
 import asyncio
+from hashlib import sha256
 
 import nats.errors
 from fedbus_runtime.system_clock import SystemClock
-from fedbus_schemas.asks import Answer, Beat
+from fedbus_schemas import keys
+from fedbus_schemas.asks import Answer, Beat, TransferDone
 from fedbus_schemas.records import (
     AttributesRecord,
     Backlog,
@@ -13,6 +15,7 @@ from fedbus_schemas.records import (
 )
 
 from tests.chaos.crash_scenes import Stage
+from tests.e2e.stores import store_of
 from tests.rogue import Rogue
 from tests.stacks import Json, eventually
 
@@ -40,6 +43,24 @@ async def say_goodbye(stage: Stage) -> None:
     assert answer.noted is not None
     answer = await _ask_until_answered(stage, "beat", Beat().to_bytes())
     assert answer.noted is not None
+
+
+async def give_up_an_upload(stage: Stage) -> None:
+    """Give up an upload of which one piece is there: it goes, however often this is said."""
+    fed = stage.fed
+    me = next(
+        one["client"]
+        for one in (await fed.ask("GET", "/v1/clients"))["items"]
+        if one["name"] == fed.names[2]
+    )
+    content = bytes(1000)
+    digest = sha256(content).hexdigest()
+    prefix = keys.pieces(fed.project, me, digest)
+    async with store_of(fed.stack) as store:
+        await store.put(keys.piece(prefix, 2 * len(content), 0, len(content), digest), [content])
+        done = TransferDone(blob=digest, given_up=True)
+        assert (await _say(stage, "done", done.to_bytes())).noted is not None
+        assert await store.list(prefix) == []
 
 
 async def log_something(stage: Stage) -> None:

@@ -50,7 +50,6 @@ async def said(running: Process) -> list[str]:
     return lines
 
 
-@pytest.mark.long
 async def test_an_upload_that_comes_too_late_leaves_nothing(
     stack: LocalStack, tmp_path: Path
 ) -> None:

@@ -2,6 +2,7 @@
 
 import asyncio
 import hashlib
+from datetime import timedelta
 
 import pytest
 from fedbus_runtime.errors import BlobCorrupt, BlobMissing, StoreAway
@@ -84,6 +85,9 @@ async def test_lists_and_deletes(store: StoreWorld) -> None:
         await store.blobs.put(key, [b"%d" % each])
     assert await store.blobs.list(f"{store.project}/") == sorted(keys)
     assert await store.blobs.list(f"{store.project}/none/") == []
+    written = await store.blobs.written(f"{store.project}/")
+    assert sorted(written) == sorted(keys)
+    assert all(abs(at - SystemClock().now()) < timedelta(minutes=1) for at in written.values())
     await store.blobs.delete([*keys[:3], key_of(store, b"never put")])
     assert await store.blobs.list(f"{store.project}/models/") == sorted(keys[3:])
 

@@ -476,7 +476,7 @@ MUTATIONS = (
     Mutation(
         "partials_overlap",
         "partials that hold the same update are both merged",
-        ("redis", "batches"),
+        ("batches", "redis"),
         "replay|verify",
         {"_take": (Finishing, _partials_overlap)},
     ),

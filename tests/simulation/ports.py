@@ -345,3 +345,6 @@ class SimBlobs:
 
     async def list(self, prefix: str) -> Sequence[str]:
         return await self._call(f"list {prefix}", lambda: self._inner.list(prefix))
+
+    async def written(self, prefix: str) -> Mapping[str, datetime]:
+        return await self._call(f"list {prefix}", lambda: self._inner.written(prefix))

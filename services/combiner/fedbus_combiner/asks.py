@@ -118,7 +118,7 @@ class Asks:
             "grant": _verb(GrantRequest, granted),
             "pieces": _verb(PiecesRequest, pieced),
             "submit": Verb(read_submission, places.for_submissions(ingest.submit)),
-            "done": _verb(TransferDone, places.done),
+            "done": _verb(TransferDone, places.for_endings(granting.forget)),
             "decline": Verb(bytes, Declines(ingest, notes).decline),  # noted as it came
             "report": _verb(ValidationReport, self._on_report),
             "records": Verb(bytes, self._records.take),  # weighed before it is read

@@ -8,11 +8,11 @@ from fedbus_core.rounds.cohort import member
 from fedbus_core.rounds.mail import models
 from fedbus_core.rounds.state import Session
 from fedbus_runtime.folded_log import FoldedLog
-from fedbus_runtime.pieced_blobs import from_start, read_pieces
+from fedbus_runtime.pieced_blobs import from_start, read_pieces, unfinished
 from fedbus_runtime.ports import Blobs, Clock, Grants, SignedUrl
 from fedbus_schemas import keys
 from fedbus_schemas.asks import Answer, Grant, GrantRequest, PiecesGrant, PiecesRequest
-from fedbus_schemas.ids import ProjectId
+from fedbus_schemas.ids import ProjectId, Sha256
 from fedbus_schemas.models import BlobRef
 from fedbus_schemas.pieces import Piece, piece_bytes_max, piece_bytes_min
 from fedbus_schemas.refusals import Refusal, RefusalCode
@@ -69,6 +69,13 @@ class Granting:
             for one in wanted.pieces
         ]
         return Answer(pieces=PiecesGrant(grants=tuple(map(_grant, uploads))))
+
+    async def forget(self, project: ProjectId, sender: ClientRecord, digest: Sha256) -> None:
+        """Delete what is there of an upload that its client gave up. A whole update stays. Raises `Away`."""
+        prefix = keys.pieces(project, sender.client, digest)
+        pieces = [key for each in unfinished(await self._blobs.list(prefix)) for key in each]
+        if pieces:
+            await self._blobs.delete(pieces)
 
     def _upload(self, key: str, blob: BlobRef) -> SignedUrl:
         return self._grants.upload(key, blob.digest, blob.size, self._clock.now(), LIFETIME_S)

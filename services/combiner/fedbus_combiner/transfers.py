@@ -14,7 +14,7 @@ from fedbus_runtime import tracing
 from fedbus_runtime.errors import RecordsAway
 from fedbus_runtime.ports import Clock, RoundKey, TransferLimits, Transfers
 from fedbus_schemas.asks import Answer, GrantRequest, Noted, PiecesRequest, TransferDone
-from fedbus_schemas.ids import ClientId, ProjectId
+from fedbus_schemas.ids import ClientId, ProjectId, Sha256
 from fedbus_schemas.refusals import Refusal, RefusalCode
 from fedbus_schemas.registry import ClientRecord
 
@@ -81,10 +81,18 @@ class Places:
 
         return ending
 
-    async def done(self, project: ProjectId, sender: ClientRecord, over: TransferDone) -> Answer:
-        """Take a client's word that a transfer is over. Raises `Away`."""
-        await self._transfers.release(project, _name(sender.client, over.blob))
-        return Answer(noted=Noted())
+    def for_endings(
+        self, forget: Callable[[ProjectId, ClientRecord, Sha256], Awaitable[None]]
+    ) -> Callable[[ProjectId, ClientRecord, TransferDone], Awaitable[Answer]]:
+        """Give a handler that takes the word that a transfer is over; `forget` drops what was given up."""
+
+        async def done(project: ProjectId, sender: ClientRecord, over: TransferDone) -> Answer:
+            await self._transfers.release(project, _name(sender.client, over.blob))
+            if over.given_up:
+                await forget(project, sender, over.blob)
+            return Answer(noted=Noted())
+
+        return done
 
     async def _release(self, project: ProjectId, name: str) -> None:
         """Give a place back beside something else, which does not fail for it: the lease ends by itself."""

@@ -38,6 +38,7 @@ from fedbus_schemas.streams import (
 from fedbus_controller.candidates import Candidates
 from fedbus_controller.commands import CommandHandlers, CommandPerformer, OpenCommands
 from fedbus_controller.handlers import Handlers
+from fedbus_controller.leftovers import Leftovers
 from fedbus_controller.mailing import Mailing
 from fedbus_controller.open_sessions import OpenSessions, if_possible
 from fedbus_controller.perform import Performer
@@ -74,7 +75,10 @@ async def body(service: Service[ControllerSettings]) -> None:
         log, ports.streams, candidates, open_sessions, small, ports.clock, settings.instance
     )
     mailing = Mailing(ports.streams, small, registry, signer)
-    performer = Performer(log, ports.streams, ports.records, mailing, signer, ports.blobs)
+    leftovers = Leftovers(ports.blobs, ports.clock)
+    performer = Performer(
+        log, ports.streams, ports.records, mailing, signer, ports.blobs, leftovers
+    )
     command_log = FoldedLog[Command](ports.streams, fold_command, COMMANDS, subjects.command_log)
     open_commands = OpenCommands(ports.streams, ports.wire, command_log)
     commands = CommandHandlers(command_log, ports.streams, candidates, registry, open_commands)

@@ -43,7 +43,7 @@ from fedbus_schemas.ids import ProjectId, SessionId
 from fedbus_schemas.refusals import RefusalCode
 from fedbus_schemas.streams import INBOX
 
-from fedbus_controller.leftovers import drop_unfinished_uploads
+from fedbus_controller.leftovers import Leftovers
 from fedbus_controller.mailing import Mailing
 from fedbus_controller.retention import drop_updates
 
@@ -61,6 +61,7 @@ class Performer:
         mailing: Mailing,
         signer: Signer,
         blobs: Blobs,
+        leftovers: Leftovers,
     ) -> None:
         self._fold = log
         self._streams = streams
@@ -68,6 +69,7 @@ class Performer:
         self._mailing = mailing
         self._signer = signer
         self._blobs = blobs
+        self._leftovers = leftovers
         self.unsure: set[tuple[ProjectId, SessionId]] = set()
         """Sessions whose mail was written, and then no server said whether it is still the newest."""
 
@@ -142,7 +144,7 @@ class Performer:
             case Forget():
                 key = RoundKey(state.project, state.session, effect.round, effect.attempt)
                 await self._forget_partials(state, effect.round)
-                await drop_unfinished_uploads(self._blobs, state, effect.round, effect.attempt)
+                await self._leftovers.drop(state, effect.round, effect.attempt)
                 await self._records.forget(key)
             case DropUpdates():
                 await self._drop_updates(state, effect)

@@ -46,6 +46,7 @@ class MemoryWorld:
         self.bus = MemoryBus(clock)
         self.redis = MemoryRedis()
         self.blobs = MemoryBlobs()
+        self.blobs.now = clock.now
 
     def connections(self) -> Connections:
         """Give the ports that a service gets."""

@@ -2,7 +2,7 @@
 
 import hashlib
 import secrets
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -11,6 +11,7 @@ from fedbus_schemas.ids import Sha256
 from fedbus_runtime.errors import BlobCorrupt, BlobMissing, StoreAway
 from fedbus_runtime.ports import SignedUrl
 from fedbus_runtime.s3_signing import checksum_header
+from fedbus_runtime.system_clock import SystemClock
 
 PIECE_BYTES = 1024 * 1024
 
@@ -30,6 +31,8 @@ class MemoryBlobs:
         self.away = False
         self.content: dict[str, bytes] = {}
         self.grants: dict[str, _Grant] = {}
+        self.now: Callable[[], datetime] = SystemClock().now
+        self._written: dict[str, datetime] = {}
 
     async def put(self, key: str, parts: Sequence[Part]) -> None:
         """Store a blob unless it exists; see `ports.Blobs`."""
@@ -37,7 +40,9 @@ class MemoryBlobs:
         data = b"".join(parts)
         if hashlib.sha256(data).hexdigest() != key.rpartition("/")[2]:
             raise BlobCorrupt(f"{key}: the parts do not hash to the key")
-        content.setdefault(key, data)
+        if key not in content:
+            content[key] = data
+            self._written[key] = self.now()
 
     async def get(self, key: str, size_max: int) -> bytearray:
         """Read and check a blob; see `ports.Blobs`."""
@@ -73,6 +78,10 @@ class MemoryBlobs:
         """Give the keys under a prefix; see `ports.Blobs`."""
         return sorted(key for key in self._demand() if key.startswith(prefix))
 
+    async def written(self, prefix: str) -> Mapping[str, datetime]:
+        """Give the keys under a prefix with their times; see `ports.Blobs`."""
+        return {key: self._written[key] for key in await self.list(prefix)}
+
     def receive(self, url: str, headers: Mapping[str, str], body: bytes, now: datetime) -> int:
         """Take a granted upload and give the status that a store would."""
         grant = self.grants.get(url)
@@ -91,6 +100,7 @@ class MemoryBlobs:
         if grant.key in self.content:
             return 412
         self.content[grant.key] = body
+        self._written[grant.key] = now
         return 200
 
     def send(self, url: str, now: datetime) -> tuple[int, bytes]:

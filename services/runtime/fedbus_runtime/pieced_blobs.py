@@ -6,8 +6,9 @@ A key without a blob is looked up among the pieces. They are no blob before they
 import asyncio
 import hashlib
 from collections import OrderedDict, defaultdict
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 
 from fedbus_schemas import keys
 
@@ -63,12 +64,12 @@ def from_start(pieces: Sequence[StoredPiece], size: int) -> list[StoredPiece]:
     return row[::-1]
 
 
-def unfinished(found: Iterable[str]) -> list[str]:
-    """Of the keys of pieces, give those of updates that are not all there."""
+def unfinished(found: Iterable[str]) -> list[list[str]]:
+    """Of the keys of pieces, give those of updates that are not all there, each update's by itself."""
     updates: defaultdict[str, list[str]] = defaultdict(list)
     for key in found:
         updates[key.rsplit("/", 2)[0]].append(key)
-    return [key for each in updates.values() if not _whole_row(read_pieces(each)) for key in each]
+    return [each for each in updates.values() if not _whole_row(read_pieces(each))]
 
 
 class PiecedBlobs:
@@ -152,6 +153,10 @@ class PiecedBlobs:
     async def list(self, prefix: str) -> Sequence[str]:
         """Give the keys under a prefix, each piece by its own; see `ports.Blobs`."""
         return await self._blobs.list(prefix)
+
+    async def written(self, prefix: str) -> Mapping[str, datetime]:
+        """Give the keys under a prefix with their times, each piece by its own; see `ports.Blobs`."""
+        return await self._blobs.written(prefix)
 
     async def _row(self, key: str) -> Sequence[StoredPiece]:
         known = self._known.get(key)

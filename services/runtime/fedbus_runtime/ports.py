@@ -181,6 +181,9 @@ class Blobs(Protocol):
     async def list(self, prefix: str) -> Sequence[str]:
         """Give the keys under a prefix, sorted. Raises `StoreAway`."""
 
+    async def written(self, prefix: str) -> Mapping[str, datetime]:
+        """Give the keys under a prefix, each with when the store took it. Raises `StoreAway`."""
+
 
 @dataclass(frozen=True, slots=True)
 class SignedUrl:

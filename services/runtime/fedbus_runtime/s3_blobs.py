@@ -10,6 +10,7 @@ import hashlib
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from datetime import datetime
 from typing import TypeVar
 from urllib.parse import urlsplit
 
@@ -103,7 +104,11 @@ class S3Blobs:
 
     async def list(self, prefix: str) -> Sequence[str]:
         """Give the keys under a prefix; see `ports.Blobs`."""
-        return await self._in_thread(lambda: self._list(prefix))
+        return sorted(await self.written(prefix))
+
+    async def written(self, prefix: str) -> Mapping[str, datetime]:
+        """Give the keys under a prefix with their times; see `ports.Blobs`."""
+        return await self._in_thread(lambda: self._written(prefix))
 
     async def make_bucket(self) -> None:
         """Make the bucket unless it exists. Raises `StoreAway`."""
@@ -203,10 +208,14 @@ class S3Blobs:
             for error in self._library.remove_objects(self._place.bucket, names):
                 raise StoreAway(f"delete {error.name}: {error.message}")
 
-    def _list(self, prefix: str) -> Sequence[str]:
+    def _written(self, prefix: str) -> Mapping[str, datetime]:
         with _faults_as_away(prefix):
             found = self._library.list_objects(self._place.bucket, prefix=prefix, recursive=True)
-            return sorted(each.object_name for each in found if each.object_name is not None)
+            return {
+                each.object_name: each.last_modified
+                for each in found
+                if each.object_name is not None and each.last_modified is not None
+            }
 
     def _make_bucket(self) -> None:
         with _faults_as_away(self._place.bucket):

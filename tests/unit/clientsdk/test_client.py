@@ -30,6 +30,7 @@ from fedbus_schemas.asks import (
     Noted,
     SessionReceipt,
     Sync,
+    TransferDone,
     Welcome,
 )
 from fedbus_schemas.refusals import Refusal, RefusalCode
@@ -260,6 +261,34 @@ async def test_large_files_go_through_the_store_which_may_fail_for_a_while(
     manifest = Submission.model_validate_json(services.said("submit")[0]).content()
     sent = _tensorfile.read(store.blobs[f"http://store/{manifest.update.digest}"])
     assert sent["w"].tolist() == [1.5] * 1000
+
+
+async def test_an_upload_that_nobody_wants_any_more_is_given_up_when_nothing_of_it_is_under_way(
+    services: Services, world: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    began, told, landed = threading.Event(), threading.Event(), threading.Event()
+
+    def put(grant: Grant, data: Content, stop: Any) -> None:
+        began.set()
+        while not stop():
+            told.wait(0.001)
+        told.set()
+        assert landed.wait(WAIT_S)
+
+    monkeypatch.setattr(Blobs, "put", lambda _, *given: put(*given))
+
+    def endings() -> list[TransferDone]:
+        return [TransferDone.model_validate_json(one) for one in services.said("done")]
+
+    async with running(services, Trainer(train)):
+        services.post(world.mail(1, tasks=[world.train(1, inline_bytes_max=0)]))
+        await services.until(began.is_set)
+        late = Receipt(round=1, attempt=1, fate=Fate.LATE)
+        services.post(world.mail(2, tasks=[world.train(2)], receipts=[late]))
+        await services.until(lambda: told.is_set() and services.said("submit"))
+        assert not any(one.given_up for one in endings()), "a piece is still on the link"
+        landed.set()
+        await services.until(lambda: any(one.given_up for one in endings()))
 
 
 async def test_a_restart_sends_the_finished_update_again_and_does_not_train_again(

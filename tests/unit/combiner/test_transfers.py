@@ -39,6 +39,8 @@ class World:
         self.grant = self.places.for_grants(self.handle, self.judge)
         self.pieces = self.places.for_grants(self.handle_pieces, self.judge)
         self.submit = self.places.for_submissions(self.take)
+        self.forgotten: list[str] = []
+        self.done = self.places.for_endings(self.forget)
 
     async def handle(self, project: str, sender: ClientRecord, wanted: GrantRequest) -> Answer:
         self.asked += 1
@@ -49,6 +51,9 @@ class World:
     ) -> Answer:
         self.asked += 1
         return self.answer
+
+    async def forget(self, project: str, sender: ClientRecord, digest: str) -> None:
+        self.forgotten.append(f"{sender.client} {digest}")
 
     async def take(self, project: str, sender: ClientRecord, given: Submitted) -> Answer:
         self.asked += 1
@@ -118,9 +123,9 @@ async def test_a_submission_and_a_done_give_the_place_back() -> None:
     await world.submit(P, world.client("a"), submitted("a"))
     assert code(await world.ask("b")) is None
     done = TransferDone(blob="1" * 64)
-    await world.places.done(P, world.client("c"), done)  # not the one who has it
+    await world.done(P, world.client("c"), done)  # not the one who has it
     assert code(await world.ask("a")) is RefusalCode.RETRY_LATER
-    await world.places.done(P, world.client("b"), done)
+    await world.done(P, world.client("b"), done)
     assert code(await world.ask("a")) is None
 
 
@@ -197,3 +202,11 @@ async def test_an_update_that_rides_along_asks_nobody_and_one_apart_does_not_fai
     for inline in ("AAAA", None):
         await world.submit(P, world.client("a"), submitted("a", inline))
     assert world.asked == 2
+
+
+async def test_what_a_client_gave_up_is_forgotten() -> None:
+    world = World()
+    await world.done(P, world.client("a"), TransferDone(blob="1" * 64))
+    assert world.forgotten == []
+    await world.done(P, world.client("a"), TransferDone(blob="1" * 64, given_up=True))
+    assert world.forgotten == [f"{world.client('a').client} {'1' * 64}"]

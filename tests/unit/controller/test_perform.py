@@ -1,5 +1,6 @@
 """A performer that was stopped, wrote an old mail and then lost the bus: it makes up for it."""
 
+from fedbus_controller.leftovers import Leftovers
 from fedbus_controller.perform import Performer
 from fedbus_core.rounds.decide import Facts, decide
 from fedbus_core.rounds.log import fold, seal
@@ -68,6 +69,7 @@ async def performer() -> tuple[MemoryWorld, Mailing, Performer]:
         mailing,  # type: ignore[arg-type]  # it stands for one that sends
         Signer(),  # type: ignore[arg-type]
         world.blobs,
+        Leftovers(world.blobs, ManualClock()),
     )
     return world, mailing, made
 
