@@ -59,7 +59,7 @@ async def give_up_an_upload(stage: Stage) -> None:
     async with store_of(fed.stack) as store:
         await store.put(keys.piece(prefix, 2 * len(content), 0, len(content), digest), [content])
         done = TransferDone(blob=digest, given_up=True)
-        assert (await _say(stage, "done", done.to_bytes())).noted is not None
+        assert (await say(stage, "done", done.to_bytes())).noted is not None
         assert await store.list(prefix) == []
 
 
