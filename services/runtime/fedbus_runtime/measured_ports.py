@@ -1,8 +1,9 @@
 """The object store with a stopwatch: how long its calls take, how they end, how much they move."""
 
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from datetime import datetime
 from time import monotonic
 
 from fedbus_runtime.connections import Connections
@@ -62,6 +63,11 @@ class _MeasuredBlobs:
         """List; see `ports.Blobs`."""
         with _measured("list"):
             return await self._blobs.list(prefix)
+
+    async def written(self, prefix: str) -> Mapping[str, datetime]:
+        """List with times; see `ports.Blobs`."""
+        with _measured("list"):
+            return await self._blobs.written(prefix)
 
 
 @contextmanager
