@@ -47,7 +47,7 @@ from fedbus_controller.round_spans import RoundSpans
 from fedbus_controller.settings import ControllerSettings
 from fedbus_controller.small_models import SmallModels
 
-ROUNDS_SHOWN_AT_ONCE_MAX = 2
+ROUNDS_SHOWN_AT_ONCE_MAX = 128
 """Ended rounds on their way to the collector of traces at once."""
 
 
@@ -138,7 +138,7 @@ async def _show_rounds(service: Service[ControllerSettings], shown: Tracing) -> 
         RoundSpans(ports.streams, ports.clock, shown).on_entry,
         ports.clock,
         concurrency=ROUNDS_SHOWN_AT_ONCE_MAX,
-        key=_session,
+        key=_message,
     )
     service.supervise(TRACERS.name, loop)
 
@@ -159,6 +159,11 @@ async def _repeat_commands(wire: Wire, commands: OpenCommands, performer: Comman
             for project, command in sorted(commands.open):
                 await if_possible(performer.perform(project, command), unless=BusAway)
         await wire.returned()
+
+
+def _message(message: StoredMessage) -> str:
+    """Every message is a key of its own: rounds that ended are shown in any order."""
+    return str(message.sequence)
 
 
 def _session(message: StoredMessage) -> str:

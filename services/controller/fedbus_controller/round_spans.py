@@ -5,6 +5,7 @@ whichever controller dies when, and no round waits for them. Shown twice they ar
 follow from the log.
 """
 
+import asyncio
 from collections import Counter, OrderedDict
 from collections.abc import Iterator
 from datetime import datetime, timedelta
@@ -45,6 +46,7 @@ class RoundSpans:
         self._streams = streams
         self._clock = clock
         self._shown = shown
+        self._reading = asyncio.Lock()
         self._timelines: OrderedDict[tuple[str, str], tuple[int, Timeline]] = OrderedDict()
 
     async def on_entry(self, message: StoredMessage) -> None:
@@ -55,8 +57,10 @@ class RoundSpans:
                 return
             if self._clock.now() - message.time > SHOWN_AGE_MAX:
                 return
-            for attempt in await self._ended(entry, message):
-                await self._shown.deliver(spans_of(entry, attempt))
+            async with self._reading:
+                ended = await self._ended(entry, message)
+            spans = [span for attempt in ended for span in spans_of(entry, attempt)]
+            await self._shown.deliver(spans)
         except (LogBroken, UnknownEvent) as error:
             _log.warning("round.untraced", why=str(error))
 

@@ -14,8 +14,11 @@ from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 from opentelemetry.trace import Link, SpanContext, SpanKind, Status, StatusCode, TraceFlags
 
 from fedbus_runtime.errors import TelemetryAway
+from fedbus_runtime.joined import Joined
 from fedbus_runtime.spans import Kind, Span
 
+GATHER_S = 0.5
+"""How long delivered spans wait for others, to be sent with them in one request."""
 SAMPLED_MAX = 4_096
 """Traces of which it is remembered whether they are shown."""
 
@@ -40,6 +43,8 @@ class OtlpTracing:
         ).sampler  # as OTEL_TRACES_SAMPLER says
         self._exporter = OTLPSpanExporter()
         self._processor = BatchSpanProcessor(self._exporter)
+        self._waiting: dict[object, list[ReadableSpan]] = {}
+        self._sending = Joined[None]()
         self._is_shown = lru_cache(SAMPLED_MAX)(self._sample)
         self._clients = resource_of("client", None, {})
 
@@ -50,12 +55,29 @@ class OtlpTracing:
                 self._processor.on_end(self._made(span))
 
     async def deliver(self, spans: Sequence[Span]) -> None:
-        """Send spans now; see `spans.Tracing`."""
+        """Send spans and wait, together with what others want to send; see `spans.Tracing`."""
         made = [self._made(span) for span in spans if self._is_shown(span.trace)]
-        if made:
-            result = await asyncio.to_thread(self._exporter.export, made)
-            if result is not SpanExportResult.SUCCESS:
-                raise TelemetryAway("the collector did not take the spans")
+        if not made:
+            return
+        mine = object()
+        self._waiting[mine] = made
+        try:
+            await self._sending.call(self._send)
+        finally:
+            self._waiting.pop(mine, None)
+
+    async def _send(self) -> None:
+        """Gather for a moment, and send all that wait; who came late and failed waits on in the next call."""
+        await asyncio.sleep(GATHER_S)
+        taken = dict(self._waiting)
+        spans = [span for made in taken.values() for span in made]
+        if not spans:
+            return
+        result = await asyncio.to_thread(self._exporter.export, spans)
+        if result is not SpanExportResult.SUCCESS:
+            raise TelemetryAway("the collector did not take the spans")
+        for one in taken:
+            self._waiting.pop(one, None)
 
     def close(self) -> None:
         """Send what waits, and end; takes as long as OTEL_BSP_EXPORT_TIMEOUT allows."""

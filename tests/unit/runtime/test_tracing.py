@@ -1,13 +1,14 @@
 """Spans of a service: nothing without somebody to take them, and never a child without its parent."""
 
+import asyncio
 import json
 import time
 from collections.abc import Sequence
 
 import pytest
-from fedbus_runtime import tracing
+from fedbus_runtime import otlp, tracing
 from fedbus_runtime.client_spans import reported
-from fedbus_runtime.errors import SettingsFault
+from fedbus_runtime.errors import SettingsFault, TelemetryAway
 from fedbus_runtime.otlp import OtlpTracing, resource_of
 from fedbus_runtime.ports import RoundKey
 from fedbus_runtime.spans import Kind, Span
@@ -21,6 +22,7 @@ from fedbus_schemas.traces import (
     root_span,
     trace_id,
 )
+from opentelemetry.sdk.trace.export import SpanExportResult
 
 KEY = RoundKey("p", "s-1", 2, 1)
 TRACE = trace_id("p", "s-1", 2, 1)
@@ -211,6 +213,37 @@ def test_all_services_agree_which_rounds_are_sampled(monkeypatch: pytest.MonkeyP
         service.close()
     assert found[0] == found[1]
     assert 30 < sum(found[0]) < 70
+
+
+class Collector:
+    """An exporter that takes what it is given, when it is there."""
+
+    def __init__(self) -> None:
+        self.calls: list[int] = []
+        self.away = False
+
+    def export(self, spans: Sequence[object]) -> SpanExportResult:
+        self.calls.append(len(spans))
+        return SpanExportResult.FAILURE if self.away else SpanExportResult.SUCCESS
+
+
+async def test_rounds_that_end_together_are_sent_together(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", "http://127.0.0.1:9")
+    monkeypatch.setattr(otlp, "GATHER_S", 0.02)
+    tracing_, collector = OtlpTracing(resource_of("controller", "c-1", {})), Collector()
+    monkeypatch.setattr(tracing_, "_exporter", collector)
+    spans = [Span("round", trace_id("p", "s", number, 1), None, 1, 2) for number in range(5)]
+    await asyncio.gather(*(tracing_.deliver([span]) for span in spans))
+    assert collector.calls == [5]
+    collector.away = True
+    failed = await asyncio.gather(
+        *(tracing_.deliver([span]) for span in spans), return_exceptions=True
+    )
+    assert all(isinstance(one, TelemetryAway) for one in failed), "none is taken for sent"
+    collector.away = False
+    await tracing_.deliver(spans[:1])
+    assert collector.calls[-1] == 1, "who gave up is not sent for"
+    tracing_.close()
 
 
 def test_time_is_the_worlds() -> None:
