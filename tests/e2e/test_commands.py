@@ -2,8 +2,10 @@
 
 import asyncio
 import threading
+from pathlib import Path
 
 from fedbus import Client, Options, Settings, Trainer
+from fedbus.consent.tasklog import NAME, read_lines
 from fedbus.trainer import Model
 from fedbus_local.stack import LocalStack
 
@@ -117,3 +119,57 @@ async def over_now(fed: Federation, command: str) -> Json:
         return view if view["status"] != "created" else None
 
     return await eventually(looked, "the command runs")
+
+
+POLICY = """
+[tasks]
+inference = true
+custom = ["look*"]
+
+[outgoing]
+results = ["custom:look"]
+"""
+
+
+async def test_the_owners_policy_comes_first_and_all_that_leaves_is_logged(
+    stack: LocalStack, tmp_path: Path
+) -> None:
+    called: list[str] = []
+
+    def function(_model: Model | None, settings: Settings) -> object:
+        called.append(settings.command)
+        return {"seen": 1}
+
+    policy = tmp_path / "policy.toml"
+    policy.write_text(POLICY)
+    policy.chmod(0o600)
+    async with federation(stack, clients=1) as fed:
+        [credentials] = stack.make_credentials(["owned"], fed.project)
+        functions = {"look": function, "reboot": function}
+        trainer = Trainer(lambda model, _: (model, 1, {}), predict=function, commands=functions)
+        options = Options(credentials=credentials, state_dir=tmp_path / "state", policy=policy)
+        client = Client(trainer, options)
+        fed.group.create_task(client.run())
+        await fed.online(2)
+        only = {"ids": ["owned"]}
+        for task, rule in (("custom:reboot", "tasks.custom"), ("inference", "outgoing.results")):
+            made = await run(fed, task=task, clients=only, timeout_s=60)
+            assert (await over(fed, made["command"]))["status"] == "failed"
+            [part] = await results(fed, made["command"])
+            assert (part["status"], part["code"]) == ("refused", "declined")
+            assert part["detail"].startswith(f"{rule}: ")
+        assert called == [], "nothing of a declined command runs"
+
+        order = {"command": "look-1", "task": "custom:look", "clients": only, "timeout_s": 60}
+        made = await run(fed, **order)
+        assert (await over(fed, "look-1"))["status"] == "completed"
+        again = await run(fed, **order)
+        assert again["number"] == 2, "the same order is the same command, which has ended"
+        other = await fed.http.post("/v1/commands", json=order | {"parameters": {"at": 1}})
+        assert (other.status_code, other.json()["code"]) == (409, "already_exists")
+        assert called == [made["command"]]
+        client.stop()
+    [log] = (tmp_path / "state").glob(f"*/{NAME}")
+    lines = [one for one in read_lines(log) if one.get("command") == "look-1"]
+    assert [one["what"] for one in lines] == ["asked", "leaves", "ended"]
+    assert lines[1]["bytes"] == len('{"seen":1}')
