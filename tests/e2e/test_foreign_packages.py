@@ -109,6 +109,7 @@ def test_predictions_are_what_the_package_writes(tmp_path: Path, home: Path) -> 
     package = Package(copy, Places(tmp_path / "work", home / ENVIRONMENTS))
     package.start()
     told = package.predict({"0": np.zeros(4), "1": np.full(1, 0.5)})
+    package.close()
     assert told == {"predictions": [0.5, 0.5, 0.5]}
 
 
