@@ -5,22 +5,23 @@ the entry point's name (`fedbus audit verify`); those of the one called `local` 
 (`fedbus up`). Parts of the same name share a group.
 """
 
-import importlib
 import logging
 import sys
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from typing import Annotated, cast
 
 import typer
 
+from fedbus._functions import find_function
 from fedbus._version import __version__
 from fedbus.client import run
 from fedbus.errors import FedbusError
 from fedbus.exit_codes import exit_code
-from fedbus.packages.commands import package, start
+from fedbus.gateway.commands import install, start
+from fedbus.packages.commands import package
 from fedbus.trainer import TrainFunction, ValidateFunction
 
 GROUP = "fedbus.commands"
@@ -59,6 +60,7 @@ def run_client(
 
 
 client.command()(start)
+client.command()(install)
 
 
 @client.command()
@@ -109,22 +111,6 @@ def gather(parts: Iterable[EntryPoint]) -> typer.Typer:
     for name, group in sorted(groups.items()):
         app.add_typer(group, name=name)
     return app
-
-
-def find_function(place: str) -> Callable[..., object]:
-    """Find `module:function`, also in the current folder. Raises `typer.BadParameter`."""
-    module_name, colon, name = place.partition(":")
-    if not colon or not name:
-        raise typer.BadParameter(f"{place!r} is not of the form module:function")
-    if "" not in sys.path:
-        sys.path.insert(0, "")
-    try:
-        found: object = getattr(importlib.import_module(module_name), name)
-    except (ModuleNotFoundError, AttributeError) as error:
-        raise typer.BadParameter(f"{place!r}: {error}") from error
-    if not callable(found):
-        raise typer.BadParameter(f"{place!r} is not a function")
-    return found
 
 
 def _top(

@@ -3,7 +3,7 @@
 import asyncio
 import logging
 import signal
-from contextlib import suppress
+from contextlib import AbstractAsyncContextManager, nullcontext, suppress
 from pathlib import Path
 
 from fedbus_schemas.credentials import Credentials
@@ -79,11 +79,15 @@ def run(
     run_until_signal(Client(Trainer(train, validate), options))
 
 
-def run_until_signal(client: "Client") -> None:
-    """Run a client until Ctrl-C or SIGTERM, then return. Raises as `run` does."""
-    _show_log()
+def run_until_signal(
+    client: "Client",
+    around: AbstractAsyncContextManager[None] | None = None,
+    level: str = "info",
+) -> None:
+    """Run a client until Ctrl-C or SIGTERM, then return; `around` lasts as long. Raises as `run` does."""
+    _show_log(level)
     with suppress(KeyboardInterrupt):  # where there are no signal handlers
-        asyncio.run(_run_until_signal(client))
+        asyncio.run(_run_until_signal(client, around or nullcontext()))
 
 
 class _Stop(Exception):
@@ -222,20 +226,21 @@ class Client(Recorder):
         self._stopping.set()
 
 
-async def _run_until_signal(client: Client) -> None:
+async def _run_until_signal(client: Client, around: AbstractAsyncContextManager[None]) -> None:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGINT, signal.SIGTERM):
         # Not in a thread, and not on every system: then Ctrl-C is a KeyboardInterrupt as usual.
         with suppress(NotImplementedError, RuntimeError, ValueError):
             loop.add_signal_handler(number, client.stop)
-    await client.run()
+    async with around:
+        await client.run()
 
 
-def _show_log() -> None:
+def _show_log(level: str) -> None:
     """Print the log readably, unless the program has set up logging itself."""
     if log.hasHandlers():
         return
     handler = logging.StreamHandler()
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s", "%H:%M:%S"))
     log.addHandler(handler)
-    log.setLevel(logging.INFO)
+    log.setLevel(level.upper())

@@ -26,7 +26,7 @@ def load(path: str | Path) -> Credentials:
             content = file.read(FILE_BYTES_MAX + 1)
     except OSError as error:
         raise BadCredentials(f"cannot read the credentials {path}: {error.strerror}") from error
-    if os.name == "posix" and stat.S_IMODE(mode) & 0o077:
+    if os.name == "posix" and stat.S_IMODE(mode) & _not_to_be_read_by(Path(path)):
         raise BadCredentials(
             f"others may read the credentials {path} (mode {stat.S_IMODE(mode):04o}); "
             f"say: chmod 600 {path}"
@@ -34,6 +34,15 @@ def load(path: str | Path) -> Credentials:
     if len(content) > FILE_BYTES_MAX:
         raise BadCredentials(f"{path} is too large to be a credentials file")
     return _parse(content, path)
+
+
+def _not_to_be_read_by(path: Path) -> int:
+    """Give the bits of the mode that a secret file must not have.
+
+    What systemd hands to a service it grants by an access list, which shows as the group's right to read.
+    """
+    handed = os.environ.get("CREDENTIALS_DIRECTORY")
+    return 0o037 if handed and path.absolute().parent == Path(handed) else 0o077
 
 
 def tls_of(credentials: Credentials) -> ssl.SSLContext | None:

@@ -1,4 +1,4 @@
-"""`fedbus package create | check`, `fedbus run …` and `fedbus client start`: packages on this machine."""
+"""`fedbus package create | check` and `fedbus run …`: packages on this machine."""
 
 import json
 import tempfile
@@ -10,19 +10,13 @@ from typing import Annotated, Any
 import typer
 
 from fedbus import _files
-from fedbus.client import Client, run_until_signal
 from fedbus.errors import BadOption
-from fedbus.options import Options
 from fedbus.packages import archive, checking
 from fedbus.packages.checking import Level
-from fedbus.packages.host import LocalPackage, PackageHost
 from fedbus.packages.limits import MIB, RunLimits
-from fedbus.packages.manifest import demand_yaml
 from fedbus.packages.runners import Package, Places
-from fedbus.trainer import Packages, Settings
+from fedbus.trainer import Settings
 
-STATE = Path("fedbus-state")
-"""Where a client that was given no folder keeps its packages and what waits."""
 CACHE = Path.home() / ".cache" / "fedbus" / "packages"
 
 package = typer.Typer(no_args_is_help=True, help="Compute packages: make, try, upload, activate.")
@@ -153,45 +147,6 @@ def validate(
         told = made.validate_file(input.absolute(), Settings())
     _files.write(output.absolute(), json.dumps(told).encode())
     typer.echo(json.dumps(told))
-
-
-def start(
-    credentials: Annotated[Path, typer.Option(help="The credentials file, of mode 0600.")],
-    local_package: Annotated[
-        Path | None,
-        typer.Option(help="Run this folder in every session, for development.", file_okay=False),
-    ] = None,
-    state_dir: Annotated[Path, typer.Option(help="Keeps updates and packages.")] = STATE,
-    cache_dir: Annotated[Path | None, typer.Option(help="Keeps fetched models.")] = None,
-    alive_file: Annotated[
-        Path | None, typer.Option(help="Touched at every heartbeat; see fedbus client healthy.")
-    ] = None,
-    policy: Annotated[Path | None, typer.Option(help="The data owner's policy file.")] = None,
-    timeout_s: TimeoutS = 3600.0,
-    memory_mib: MemoryMib = 8192,
-) -> None:
-    """Run a client with the compute package of each session, until Ctrl-C or SIGTERM.
-
-    With `--local-package client` it runs that folder instead, and takes up what you change in it.
-
-    Example: fedbus client start --credentials site-1.json
-    """
-    demand_yaml()  # now, and not at the first task
-    limits = RunLimits(timeout_s=timeout_s, memory_bytes=memory_mib * MIB)
-    place = state_dir / "compute"
-    packages: Packages = (
-        PackageHost(place, run_limits=limits)
-        if local_package is None
-        else LocalPackage(local_package.absolute(), place, run_limits=limits)
-    )
-    options = Options(
-        credentials=credentials,
-        state_dir=state_dir,
-        cache_dir=cache_dir,
-        alive_file=alive_file,
-        policy=policy,
-    )
-    run_until_signal(Client(packages, options))
 
 
 @contextmanager

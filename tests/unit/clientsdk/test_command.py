@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import typer
 from fedbus import BadOption, __main__, cli
+from fedbus._functions import find_function
 from fedbus.client import run
 from typer.testing import CliRunner
 
@@ -90,10 +91,10 @@ def test_a_broken_part_costs_the_others_nothing(app: typer.Typer) -> None:
 
 
 def test_a_function_is_found_by_its_place() -> None:
-    assert cli.find_function("os.path:join").__name__ == "join"
+    assert find_function("os.path:join").__name__ == "join"
     for bad in ("join", "os.path:", "os.path:nothing", "no_such_module:f", "os:sep"):
         with pytest.raises(typer.BadParameter):
-            cli.find_function(bad)
+            find_function(bad)
 
 
 def test_without_the_extra_it_says_how_to_get_it(
