@@ -213,6 +213,13 @@ async def report_with_a_weight_beyond_numbers(rogue: Rogue, scene: Scene) -> Ans
     )
 
 
+async def report_on_a_round_to_come(rogue: Rogue, scene: Scene) -> Answer:
+    assert rogue.task is not None
+    model = rogue.task.model.digest
+    report = ValidationReport(session=scene.session, round=9, model=model, weight=1, metrics={})
+    return await rogue.ask("report", report.to_bytes())
+
+
 async def no_such_verb(rogue: Rogue, _: Scene) -> Answer:
     return await rogue.ask("delete", b"{}")
 
@@ -261,6 +268,7 @@ LIES: Mapping[str, tuple[Lie, Code]] = {
     "grant in an unknown session": (grant_in_no_session, Code.SESSION_UNKNOWN),
     "unreadable grant": (unreadable_grant, Code.UNREADABLE),
     "report with a weight beyond numbers": (report_with_a_weight_beyond_numbers, Code.UNREADABLE),
+    "report on a round to come": (report_on_a_round_to_come, Code.ROUND_UNKNOWN),
     "no such verb": (no_such_verb, Code.VERB_UNKNOWN),
 }
 BLOBS = ("blob missing", "blob longer than told", "blob shorter than told")

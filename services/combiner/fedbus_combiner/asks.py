@@ -14,8 +14,11 @@ from typing import Any, Generic, TypeVar
 from weakref import WeakValueDictionary
 
 import structlog
+from fedbus_core.rounds.admission import admit_report
+from fedbus_core.rounds.state import Session
 from fedbus_runtime import tracing
 from fedbus_runtime.errors import Away
+from fedbus_runtime.folded_log import FoldedLog
 from fedbus_runtime.joined import Joined
 from fedbus_runtime.metrics import ASK_SECONDS, ASKS
 from fedbus_runtime.ports import Clock, Presence, Request, RoundKey, Streams
@@ -94,6 +97,7 @@ class Asks:
     def __init__(
         self,
         streams: Streams,
+        log: FoldedLog[Session],
         registry: ClientRegistry,
         presence: Presence,
         clock: Clock,
@@ -102,6 +106,7 @@ class Asks:
         handlers: tuple[Ingest, Granting, Syncing, Places, Records, CommandAsks],
     ) -> None:
         self._streams = streams
+        self._log = log
         self._registry = registry
         self._presence = presence
         self._clock = clock
@@ -217,6 +222,10 @@ class Asks:
         key = _validated(project, report)
         if key is not None:
             tracing.about("report", key, sender.client)
+        state = await self._log.newest(project, report.session)
+        refusal = admit_report(state, report.session, report.round, sender.client)
+        if refusal is not None:
+            return Answer(refusal=refusal)
         subject = subjects.validation(project, sender.client, report.session, report.round)
         await self._streams.append(subject, report.to_bytes())
         return Answer(noted=Noted())

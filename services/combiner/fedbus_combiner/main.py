@@ -63,6 +63,7 @@ async def body(service: Service[CombinerSettings]) -> None:
     commands = CommandAsks(ports.streams, command_log, ports.blobs, ports.grants, ports.clock)
     asks = Asks(
         ports.streams,
+        log,
         registry,
         ports.presence,
         ports.clock,

@@ -1,9 +1,10 @@
-"""May this update be stored? Everything that can be said from the manifest alone, without its bytes.
+"""May this update, or this report, be stored? Said from the manifest alone, without the bytes.
 
 A courtesy, not the truth: what is counted is decided by the cut-off and by the finish. It spares clients
 and stores what cannot count anyway.
 """
 
+from fedbus_schemas.ids import ClientId
 from fedbus_schemas.refusals import Refusal, RefusalCode
 from fedbus_schemas.updates import Manifest
 
@@ -68,3 +69,25 @@ def admit_round(
     if (round_number, attempt) > current and not state.ended:
         return Refusal(code=RefusalCode.ROUND_UNKNOWN, detail=f"{place} is not open yet")
     return Refusal(code=RefusalCode.ROUND_CLOSED, detail=f"{place} is over")
+
+
+def admit_report(
+    state: Session | None, session: str, round_number: int, client: ClientId
+) -> Refusal | None:
+    """Give the reason why a report on a round's model is not taken in, or None.
+
+    Reports come from the cohort that made the model. The state knows the last one and the open one: a
+    report on an earlier round, which a slow client may still send, needs a place in either.
+    """
+    if state is None:
+        return Refusal(code=RefusalCode.SESSION_UNKNOWN, detail=f"session {session}")
+    made, opened = state.outcome, state.round
+    if made is None or round_number > made.number:
+        detail = f"round {round_number} has made no model"
+        return Refusal(code=RefusalCode.ROUND_UNKNOWN, detail=detail)
+    cohorts = [made.cohort]
+    if round_number < made.number and opened is not None:
+        cohorts.append(opened.cohort)
+    if not any(member(cohort, client) for cohort in cohorts):
+        return Refusal(code=RefusalCode.NOT_IN_COHORT, detail=f"round {round_number}")
+    return None

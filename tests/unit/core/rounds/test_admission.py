@@ -1,7 +1,7 @@
 """What may be stored, said from the manifest alone."""
 
 import pytest
-from fedbus_core.rounds.admission import UPDATE_OVERHEAD_BYTES, admit, admit_round
+from fedbus_core.rounds.admission import UPDATE_OVERHEAD_BYTES, admit, admit_report, admit_round
 from fedbus_schemas.models import BlobRef
 from fedbus_schemas.refusals import RefusalCode
 from fedbus_schemas.sessions import StopSession
@@ -129,3 +129,31 @@ def test_after_the_end_there_is_no_later_round() -> None:
     world.give(StopSession())
     assert code(world, 1, 1) is RefusalCode.ROUND_CLOSED
     assert code(world, 9, 9) is RefusalCode.ROUND_CLOSED
+
+
+def report(world: RoundWorld, letter: str, number: int) -> RefusalCode | None:
+    refusal = admit_report(world.session, SESSION, number, client(letter))
+    return refusal.code if refusal else None
+
+
+def test_reports_come_from_the_cohort_that_made_the_model() -> None:
+    world = opened()
+    assert report(world, "a", 1) is RefusalCode.ROUND_UNKNOWN
+    world.online = "bc"  # for the second round
+    world.store("ab")
+    world.target()
+    world.finish()
+    assert [report(world, letter, 1) for letter in "ab"] == [None, None]
+    assert report(world, "c", 1) is RefusalCode.NOT_IN_COHORT
+    assert report(world, "a", 2) is RefusalCode.ROUND_UNKNOWN
+    world.store("bc")
+    world.target()
+    world.finish()
+    assert report(world, "c", 2) is None
+    assert report(world, "z", 1) is RefusalCode.NOT_IN_COHORT
+
+
+def test_a_report_on_no_session() -> None:
+    refusal = admit_report(None, SESSION, 1, client("a"))
+    assert refusal is not None
+    assert refusal.code is RefusalCode.SESSION_UNKNOWN
