@@ -45,7 +45,7 @@ chaos: $(READY)  ## every test that kills processes, also the long ones
 soak: $(READY)  ## run sessions for an hour and fail when something grows; MINUTES=5
 	@$(BIN)/python -m tests.soak --minutes $(or $(MINUTES),60)
 
-bench: $(READY)  ## whole rounds, kills and folding, beside the peers (ten minutes)
+bench: $(READY)  ## whole rounds, kills and folding, beside the peers, and what traces cost (a quarter of an hour)
 	@$(BIN)/python benchmarks/all.py
 
 unit: $(READY)  ## the tests that need no server
