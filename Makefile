@@ -42,8 +42,8 @@ sim: $(READY)  ## simulate many seeds; SCENARIO=... SEED=... RUNS=... TRACE=1 (d
 chaos: $(READY)  ## every test that kills processes, also the long ones
 	@$(BIN)/python -m pytest -q -m "chaos or long"
 
-soak: $(READY)  ## run sessions for an hour and fail when something grows; MINUTES=5
-	@$(BIN)/python -m tests.soak --minutes $(or $(MINUTES),60)
+soak: $(READY)  ## run sessions for an hour and fail when something grows; MINUTES=5, or ROUNDS=1000 under retention
+	@$(BIN)/python -m tests.soak $(if $(ROUNDS),--rounds $(ROUNDS),--minutes $(or $(MINUTES),60))
 
 bench: $(READY)  ## whole rounds, kills and folding, beside the peers, and what traces cost (a quarter of an hour)
 	@$(BIN)/python benchmarks/all.py

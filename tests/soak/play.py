@@ -35,7 +35,7 @@ async def soak(
             number = len(samples) + 1
             victim = next(victims) if number % KILL_EVERY == 0 else None
             await _cycle(fed, number, victim)
-            samples.append(await _settled(partial(look, stack, store, 2 * ROUNDS * number)))
+            samples.append(await settled(partial(look, stack, store, 2 * ROUNDS * number)))
             left_s = end_s - time.monotonic()
             said = f", killed {victim}" if victim else ""
             told(f"cycle {number}: {2 * ROUNDS * number} rounds, {left_s:.0f} s left{said}")
@@ -60,7 +60,7 @@ async def _play(fed: Federation, model: Json, number: int, victim: str | None) -
     del fed.stories[session]
 
 
-async def _settled(measure: Callable[[], Awaitable[Sample]]) -> Sample:
+async def settled(measure: Callable[[], Awaitable[Sample]]) -> Sample:
     """Measure when effects of the last entry are done: a moment after it, nothing is under way."""
     deadline_s = time.monotonic() + SETTLE_S
     while True:

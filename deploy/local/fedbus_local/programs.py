@@ -16,7 +16,7 @@ SERVER = "server"
 SERVICE_STOP_TIMEOUT_S = 10.0
 SERVER_STOP_TIMEOUT_S = 6.0
 
-PASSED_ON = {"FEDBUS_LOG__LEVEL"}
+PASSED_ON = {"FEDBUS_LOG__LEVEL", "FEDBUS_REDIS__DOCUMENTS_AGE"}
 """Settings of fedbus that reach the services from the caller's environment."""
 ONE_THREAD = dict.fromkeys(
     ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS"), "1"

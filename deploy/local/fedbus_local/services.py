@@ -1,5 +1,6 @@
 """The services: `python -m fedbus_<role>`, told by environment where the servers and their secrets are."""
 
+import os
 import sys
 from collections.abc import Mapping
 
@@ -8,6 +9,9 @@ from fedbus_local.layout import Layout
 from fedbus_local.plan import Plan
 from fedbus_local.programs import Program
 from fedbus_local.servers import BUCKET, REGION
+
+RETENTION = "FEDBUS_RETENTION__"
+"""Settings of fedbus that reach controllers and apis from the caller's environment."""
 
 
 def all_of(layout: Layout, plan: Plan) -> list[Program]:
@@ -46,6 +50,10 @@ def environment(layout: Layout, plan: Plan, role: str, name: str) -> Mapping[str
         "FEDBUS_S3__SECRET_KEY_FILE": str(layout.keys / "s3.secret"),
         "FEDBUS_LOG__FORMAT": "json",
     }
+    if role in ("api", "controller"):
+        settings |= {
+            name: value for name, value in os.environ.items() if name.startswith(RETENTION)
+        }
     if role == "api":
         settings |= {
             "FEDBUS_API__HOST": plan.host,

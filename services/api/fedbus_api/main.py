@@ -36,6 +36,7 @@ async def body(service: Service[ApiSettings]) -> None:
         trust=trust,
         missing=service.missing,
         kept=service.settings.records.stream(),
+        retention=service.settings.retention,
     )
     server = _Server(
         uvicorn.Config(

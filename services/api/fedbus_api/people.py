@@ -13,7 +13,7 @@ from fedbus_schemas.codec import Unreadable, read
 from fedbus_schemas.ids import ClientId, DeviceKey, ProjectId, PublicKey, SessionId
 from fedbus_schemas.refusals import RefusalCode, RefusalNote
 from fedbus_schemas.registry import ClientRecord, ErasedClient
-from fedbus_schemas.streams import NOTES, REGISTRY
+from fedbus_schemas.streams import REGISTRY, Stream
 from fedbus_schemas.views import ClientView, CombinerView, ControllerView, RefusalView
 from structlog.stdlib import get_logger
 
@@ -56,11 +56,13 @@ class People:
         reader: Reader,
         clock: Clock,
         lease: timedelta,
+        notes: Stream,
     ) -> None:
+        """`notes` is NOTES, with how long it is."""
         self._refusals = Tail(
             streams,
             clock,
-            NOTES,
+            notes,
             subject=lambda project: subjects.refusal_note(project, "*", ">"),
             parse=_refusal,
             kept_max=REFUSALS_MAX,

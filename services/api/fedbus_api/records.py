@@ -32,7 +32,7 @@ from fedbus_schemas.records import (
     TelemetryRecord,
 )
 from fedbus_schemas.selection import ClientQuery
-from fedbus_schemas.streams import TELEMETRY, Stream
+from fedbus_schemas.streams import Stream
 
 from fedbus_api.tail import Tail
 
@@ -88,14 +88,20 @@ class Records:
     """What clients logged, what they are like, and what still waits at them."""
 
     def __init__(
-        self, streams: Streams, clock: Clock, registry: ClientRegistry, kept: Stream
+        self,
+        streams: Streams,
+        clock: Clock,
+        registry: ClientRegistry,
+        kept: Stream,
+        telemetry: Stream,
     ) -> None:
+        """`kept` is RECORDS and `telemetry` TELEMETRY, with how long they are."""
         self._registry = registry
         self._table = AttributeTable(streams)
         self._backlogs = Tail(
             streams,
             clock,
-            TELEMETRY,
+            telemetry,
             subject=subjects.backlog,
             parse=_backlog,
             kept_max=BACKLOGS_MAX,

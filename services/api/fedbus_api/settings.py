@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Annotated
 
 from fedbus_runtime.errors import SettingsFault
-from fedbus_runtime.retention import RecordsRetention
+from fedbus_runtime.retention import RecordsRetention, Retention
 from fedbus_runtime.settings import Port, Section, ServiceSettings
 from fedbus_schemas.codec import Unreadable, read
 from fedbus_schemas.views import TrustView
@@ -94,6 +94,7 @@ class ApiSettings(ServiceSettings):
 
     api: ApiSection = ApiSection()
     records: RecordsRetention = RecordsRetention()
+    retention: Retention = Retention()
 
     def insecure(self) -> Iterator[str]:
         """Name what is insecure, as every service, and an api that asks nobody who they are."""

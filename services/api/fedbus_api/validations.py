@@ -6,7 +6,7 @@ from fedbus_runtime.ports import Clock, StoredMessage, Streams
 from fedbus_schemas import subjects
 from fedbus_schemas.codec import Unreadable, read
 from fedbus_schemas.ids import ProjectId, RoundNumber, SessionId, Sha256
-from fedbus_schemas.streams import TELEMETRY
+from fedbus_schemas.streams import Stream
 from fedbus_schemas.updates import ValidationReport
 from fedbus_schemas.views import ValidationReportView, ValidationView
 
@@ -47,11 +47,12 @@ class Means:
 class Validations:
     """Reads the reports."""
 
-    def __init__(self, streams: Streams, clock: Clock) -> None:
+    def __init__(self, streams: Streams, clock: Clock, kept: Stream) -> None:
+        """`kept` is TELEMETRY, with how long it is."""
         self._tail = Tail(
             streams,
             clock,
-            TELEMETRY,
+            kept,
             subject=lambda project: subjects.validation(project, "*", "*", "*"),
             parse=_row,
             kept_max=REPORTS_MAX,

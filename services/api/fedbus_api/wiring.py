@@ -15,8 +15,9 @@ from fedbus_runtime.budgets import Budgets
 from fedbus_runtime.connections import Connections
 from fedbus_runtime.folded_log import FoldedLog
 from fedbus_runtime.registry import ClientRegistry
+from fedbus_runtime.retention import Retention
 from fedbus_schemas import subjects
-from fedbus_schemas.streams import COMMANDS, RECORDS, Stream
+from fedbus_schemas.streams import ACTS, COMMANDS, NOTES, RECORDS, TELEMETRY, Stream
 from fedbus_schemas.views import TrustView
 
 from fedbus_api.access.acts import Acts
@@ -79,17 +80,19 @@ def wire(
     trust: TrustView | None = None,
     missing: Callable[[], dict[str, str]] = dict,
     kept: Stream = RECORDS,
+    retention: Retention | None = None,
 ) -> Api:
-    """Put the parts together. `kept` are the clients' records, with how long they are."""
+    """Put the parts together. `kept` are the clients' records, `retention` is for the rest."""
+    kept_for = (retention or Retention()).of
     reader = Reader(ports.streams, ports.documents)
     log: FoldedLog[Session] = FoldedLog(ports.streams, fold)
     wait_s = settings.decision_wait / timedelta(seconds=1)
-    validations = Validations(ports.streams, ports.clock)
+    validations = Validations(ports.streams, ports.clock, kept_for(TELEMETRY))
     access = Access(
         first=token,
         tokens=Tokens(ports.streams, ports.clock),
         oidc=Oidc(settings.oidc, ports.clock) if settings.oidc.issuer else None,
-        acts=Acts(ports.streams, ports.clock),
+        acts=Acts(ports.streams, ports.clock, kept_for(ACTS)),
         budgets=Budgets(
             ports.clock, burst=settings.requests_burst, per_second=settings.requests_per_s
         ),
@@ -100,8 +103,9 @@ def wire(
     registry = ClientRegistry(ports.streams)
     live = Live(ports.streams, ports.records, dead_letters, validations)
     lease = settings.online_lease
-    people = People(ports.streams, ports.presence, registry, reader, ports.clock, lease)
-    records = Records(ports.streams, ports.clock, registry, kept)
+    notes = kept_for(NOTES)
+    people = People(ports.streams, ports.presence, registry, reader, ports.clock, lease, notes)
+    records = Records(ports.streams, ports.clock, registry, kept, kept_for(TELEMETRY))
     return Api(
         ports=ports,
         settings=settings,

@@ -29,7 +29,7 @@ from fedbus_schemas.ids import InstanceName, ProjectId, SessionId
 from fedbus_schemas.inputs import ClientsChanged, DeadlineFired, Input, TargetReached
 from fedbus_schemas.refusals import RefusalCode
 from fedbus_schemas.selection import ClientQuery
-from fedbus_schemas.sessions import StartSession
+from fedbus_schemas.sessions import ArchiveSession, StartSession
 from fedbus_schemas.streams import UPDATES
 from fedbus_schemas.work import FinishResult
 
@@ -41,6 +41,8 @@ from fedbus_controller.small_models import SmallModels
 ATTEMPTS_MAX = 5
 """Decisions of one input that may lose the race before it is given back to the queue."""
 CONFLICT_RETRY_S = 0.1
+RETENTION = "retention"
+"""The cause of an archiving by rule."""
 
 _log = structlog.get_logger(__name__)
 
@@ -93,6 +95,10 @@ class Handlers:
     async def on_waiting(self, project: ProjectId, session: SessionId) -> None:
         """Look whether the clients that a session waits for are there by now."""
         await self._settle(project, session, ClientsChanged(), None, self._clock.now())
+
+    async def on_old(self, project: ProjectId, session: SessionId) -> None:
+        """Archive a session that has ended and is kept no longer."""
+        await self._settle(project, session, ArchiveSession(), RETENTION, self._clock.now())
 
     async def _settle(
         self, project: ProjectId, session: SessionId, given: Input, name: str | None, now: datetime

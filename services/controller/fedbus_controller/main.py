@@ -35,6 +35,7 @@ from fedbus_schemas.streams import (
     TRACERS,
 )
 
+from fedbus_controller.archiving import Archiving
 from fedbus_controller.candidates import Candidates
 from fedbus_controller.commands import CommandHandlers, CommandPerformer, OpenCommands
 from fedbus_controller.handlers import Handlers
@@ -62,7 +63,8 @@ async def body(service: Service[ControllerSettings]) -> None:
     settings = service.settings
     signer = Signer(settings.signing.seed_file)
     records = settings.records.stream()
-    streams = [records if one.name == records.name else one for one in STREAMS]
+    retention = settings.retention
+    streams = [records if one.name == records.name else retention.of(one) for one in STREAMS]
     await ports.deliveries.prepare(streams, CONSUMERS)
     if service.tracing is not None:
         await _show_rounds(service, service.tracing)
@@ -95,6 +97,8 @@ async def body(service: Service[ControllerSettings]) -> None:
     service.supervise("registry", registry.follow(ports.wire))
     service.supervise("looks", open_sessions.look_again(ports.clock, handlers.on_waiting))
     service.supervise("repeats", _repeat(ports.wire, open_sessions, performer))
+    archiving = Archiving(ports.streams, open_sessions, retention)
+    service.supervise("archiving", archiving.run(ports.clock, handlers.on_old))
     service.supervise(
         "notices", ports.wire.serve(subjects.ALL_NOTICES, "controllers", handlers.on_notice)
     )

@@ -1,4 +1,4 @@
-"""Which sessions are not at an end, and which of them wait for clients.
+"""Which sessions are not at an end, which of them wait for clients, and which have ended and are not archived.
 
 Read from the log at the start, then kept by the live feed. Only a convenience for notices and for
 repeating effects: a session that is missed looks again by itself.
@@ -31,6 +31,7 @@ class OpenSessions:
         self._fold = log
         self.waiting: set[tuple[ProjectId, SessionId]] = set()
         self.open: set[tuple[ProjectId, SessionId]] = set()
+        self.ended: set[tuple[ProjectId, SessionId]] = set()
 
     async def read(self) -> None:
         """Fold every session of the log once."""
@@ -75,6 +76,8 @@ class OpenSessions:
             state = None  # nothing is decided on it; the other sessions go on
         key = (project, session)
         self._keep(self.open, key, state is not None and not state.ended)
+        archivable = state is not None and state.ended and not state.archived
+        self._keep(self.ended, key, archivable)
         self._keep(
             self.waiting,
             key,

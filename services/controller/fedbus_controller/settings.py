@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Annotated
 
-from fedbus_runtime.retention import RecordsRetention
+from fedbus_runtime.retention import RecordsRetention, Retention
 from fedbus_runtime.settings import Section, ServiceSettings
 from pydantic import Field
 
@@ -30,3 +30,4 @@ class ControllerSettings(ServiceSettings):
     signing: SigningSection
     limits: LimitsSection = LimitsSection()
     records: RecordsRetention = RecordsRetention()
+    retention: Retention = Retention()

@@ -119,7 +119,7 @@ async def connect(
         grants=S3Grants(place_of(s3, s3.public_endpoint or s3.endpoint)),
         records=RedisRoundRecords(records),
         presence=RedisPresence(records),
-        documents=RedisDocuments(records),
+        documents=RedisDocuments(records, redis.documents_age),
         transfers=RedisTransfers(records),
         clock=clock,
     )

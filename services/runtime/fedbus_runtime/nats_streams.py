@@ -302,7 +302,9 @@ def stream_config(stream: Stream, replicas: int) -> Json:
         "max_msgs_per_subject": _per_subject(stream),
         "discard": "new" if stream.one_per_subject == "first" else "old",
         "discard_new_per_subject": stream.one_per_subject == "first",
-        "duplicate_window": to_nanoseconds(DUPLICATE_WINDOW),
+        "duplicate_window": to_nanoseconds(
+            min(DUPLICATE_WINDOW, stream.age_max or DUPLICATE_WINDOW)
+        ),
         "deny_delete": stream.protected,
         "deny_purge": stream.protected and not stream.pruned,
         "allow_direct": True,

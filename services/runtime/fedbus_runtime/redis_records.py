@@ -270,15 +270,18 @@ class RedisTransfers:
 class RedisDocuments:
     """`ports.Documents` in Redis."""
 
-    def __init__(self, connection: RedisConnection) -> None:
+    def __init__(
+        self, connection: RedisConnection, lifetime: timedelta = DOCUMENT_LIFETIME
+    ) -> None:
         self._connection = connection
+        self._lifetime = lifetime
 
     async def put(self, project: ProjectId, kind: str, name: str, number: int, data: bytes) -> None:
         """Keep the newest; see `ports.Documents`."""
         await self._connection.run(
             self._connection.put_newer,
             [_document(project, kind, name)],
-            *(number, "data", data, _seconds(DOCUMENT_LIFETIME)),
+            *(number, "data", data, _seconds(self._lifetime)),
         )
 
     async def get(self, project: ProjectId, kind: str, name: str) -> tuple[int, bytes] | None:

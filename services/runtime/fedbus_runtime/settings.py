@@ -10,6 +10,7 @@ import os
 import re
 import socket
 from collections.abc import Iterator, Mapping
+from datetime import timedelta
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
@@ -82,6 +83,10 @@ class RedisSettings(Section):
     )
     password_file: Path | None = Field(
         default=None, description="File with the server's password; unset = none is needed."
+    )
+    documents_age: Annotated[timedelta, Field(ge=timedelta(seconds=1))] = Field(
+        default=timedelta(days=30),
+        description="The api's documents go so long after they changed; when asked for they are made again.",
     )
 
 

@@ -13,7 +13,7 @@ from fedbus_schemas.access_views import ActView
 from fedbus_schemas.codec import Unreadable, read
 from fedbus_schemas.identities import ActRecord
 from fedbus_schemas.ids import ProjectId
-from fedbus_schemas.streams import ACTS
+from fedbus_schemas.streams import Stream
 from structlog.stdlib import get_logger
 
 from fedbus_api.tail import Tail
@@ -36,11 +36,12 @@ class Act:
 class Acts:
     """Writes acts down, and lists them."""
 
-    def __init__(self, streams: Streams, clock: Clock) -> None:
+    def __init__(self, streams: Streams, clock: Clock, kept: Stream) -> None:
+        """`kept` is ACTS, with how long it is."""
         self._streams = streams
         self._clock = clock
         self._tail = Tail(
-            streams, clock, ACTS, subject=subjects.act, parse=_view, kept_max=ACTS_MAX
+            streams, clock, kept, subject=subjects.act, parse=_view, kept_max=ACTS_MAX
         )
 
     async def begin(self, project: ProjectId, record: ActRecord) -> Act:
