@@ -11,6 +11,7 @@ from tests.soak.verdict import table
 SESSIONS = 12
 
 
+@pytest.mark.long
 @pytest.mark.timeout(240)
 async def test_nothing_but_the_evidence_grows_with_rounds(tmp_path: Path) -> None:
     """fedn.md 15.2 row 20: statuses, validations, telemetry never expire there."""
