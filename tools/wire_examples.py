@@ -41,6 +41,7 @@ from fedbus_schemas.asks import (
     TransferDone,
     Welcome,
 )
+from fedbus_schemas.commands import AnswerOutcome, CommandAnswer, CommandKept
 from fedbus_schemas.credentials import Credentials
 from fedbus_schemas.models import INLINE_BYTES_MAX, BlobRef
 from fedbus_schemas.pieces import PIECE_BYTES_MIN, Piece
@@ -75,6 +76,7 @@ MODEL = {"b": np.zeros(2, np.float32), "w": np.array([[1.0, -2.0]], np.float32)}
 TRAINED = {"b": np.full(2, 0.25, np.float32), "w": np.array([[0.5, -1.5]], np.float32)}
 GRANTS = S3Grants(S3Place("https://models.example.org", "fedbus", "example", "example"))
 OUTBOX = "abcdefghijklmnop"
+COMMAND = "cmd-1"
 
 
 def credentials() -> Credentials:
@@ -247,10 +249,14 @@ def _beside() -> dict[str, Message]:
     )
     denied = Denied("cohort.smallest", "3 clients were asked, the policy wants at least 5")
     job = TrainJob(SESSION, train_task())
+    answer = CommandAnswer(command=COMMAND, outcome=AnswerOutcome.COMPLETED, value='{"score":0.9}')
+    kept = sha256(answer.to_bytes()).hexdigest()
     decline: Decline = _declining.decline(job, CLIENT, denied, PROJECT, keys())
     return {
         "records": RecordBatch(stream=OUTBOX, batch=1, records=records),
         "decline": decline,
+        "command answer": answer,
+        "kept": Answer(kept=CommandKept(command=COMMAND, answer=kept)),
     }
 
 
