@@ -7,7 +7,14 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from fedbus_schemas.events import RoundClosing, RoundCompleted, RoundFailed, RoundOpened
+from fedbus_schemas.events import (
+    RoundClosing,
+    RoundCompleted,
+    RoundFailed,
+    RoundOpened,
+    SessionExtended,
+    SessionStarted,
+)
 from fedbus_schemas.views import LiveUpdate, LiveValidation, LoggedEvent, SessionView
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
@@ -47,7 +54,7 @@ class Picture:
     cohort: int = 0
     target: int = 0
     deadline: datetime | None = None
-    completed: int = 0
+    planned: int = 0
     phase: str = ""
     stored: set[str] = field(default_factory=set)
     rounds: deque[RoundCompleted] = field(default_factory=lambda: deque(maxlen=ROUNDS_SHOWN))
@@ -96,15 +103,17 @@ class Picture:
             self.phase, self.deadline = "closing", None
         elif event.type == RoundCompleted.TYPE:
             self.rounds.append(RoundCompleted.model_validate(event.data))
-            self.completed += 1
-            self._rounds.update(self._of_rounds, completed=self.completed)
+            self._rounds.update(self._of_rounds, completed=self.rounds[-1].round)
         elif event.type == RoundFailed.TYPE:
             self.phase = "attempt failed"
         elif name[0] == "session":
             self.phase = name[1]
-            if name[1] == "extended":
-                total = (self._rounds.tasks[0].total or 0) + int(str(event.data.get("rounds", 0)))
-                self._rounds.update(self._of_rounds, total=total)
+            if event.type == SessionStarted.TYPE:
+                self.planned = SessionStarted.model_validate(event.data).settings.rounds
+            elif event.type == SessionExtended.TYPE:
+                self.planned = SessionExtended.model_validate(event.data).rounds
+            total = max(self.planned, self.view.rounds_total)
+            self._rounds.update(self._of_rounds, total=total)
 
     def _table(self) -> RenderableType:
         names = sorted({name for one in self.rounds for name in one.metrics})
