@@ -54,13 +54,20 @@ class Rogue:
         """Connect as this client."""
         made = cls(credentials, Keys(credentials), Client())
         made.nats._public_nkey = made.keys.device
-        await made.nats.connect(
-            servers=list(credentials.servers),
-            signature_cb=made.keys.sign_nonce,
-            inbox_prefix=f"_INBOX.{made.keys.device}".encode(),
-            allow_reconnect=False,
-            error_cb=made._on_error,
-        )
+        try:
+            await made.nats.connect(
+                servers=list(credentials.servers),
+                signature_cb=made.keys.sign_nonce,
+                user_jwt_cb=made.keys.token.encode if made.keys.token is not None else None,
+                inbox_prefix=f"_INBOX.{made.keys.device}".encode(),
+                allow_reconnect=False,
+                error_cb=made._on_error,
+            )
+        except (nats.errors.Error, OSError):
+            transport = made.nats._transport  # the library leaves it open when it is turned away
+            if transport is not None:
+                transport.close()  # type: ignore[no-untyped-call]  # untyped there
+            raise
         return made
 
     async def _on_error(self, error: Exception) -> None:

@@ -39,6 +39,7 @@ from fedbus_schemas.commands import (
     StopCommand,
     TakeUpCommand,
 )
+from fedbus_schemas.devices import DeviceRecord, JoinRecord, Mint, Renew
 from fedbus_schemas.envelope import Entry, SignedHead
 from fedbus_schemas.events import EVENT_TYPES, Event
 from fedbus_schemas.identities import ActRecord, TokenRecord
@@ -381,6 +382,36 @@ CHANNELS = {
         "api",
         (TokenRecord,),
         "One of the api's bearer tokens, by the SHA-256 of its secret; the project `_` stands for all.",
+    ),
+    "device": Channel(
+        subjects.device(P, D),
+        "api",
+        "controller",
+        (DeviceRecord,),
+        "A device that enrolled or was revoked; can be erased.",
+    ),
+    "join": Channel(
+        subjects.join(P, "{join}"),
+        "api",
+        "api",
+        (JoinRecord,),
+        "A join token, by the SHA-256 of its secret, and the devices that came with it.",
+    ),
+    "mint": Channel(
+        subjects.mint(P, D),
+        "api",
+        "controller",
+        (Mint,),
+        "Sign the token of a device that is entered.",
+        Answer,
+    ),
+    "renew": Channel(
+        subjects.ask(P, D, "renew"),
+        "client",
+        "controller",
+        (Renew,),
+        "Sign my next token.",
+        Answer,
     ),
     "act": Channel(
         subjects.act(P, "{act}"),

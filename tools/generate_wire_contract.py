@@ -12,7 +12,7 @@ from collections.abc import Callable
 from hashlib import sha256
 from pathlib import Path
 
-from fedbus_local.nats_config import EDGE_PAYLOAD_MAX, EDGE_SUBSCRIPTIONS_MAX
+from fedbus_local.identity import EDGE_PAYLOAD_MAX, EDGE_SUBSCRIPTIONS_MAX
 from fedbus_schemas import pieces, signing, subjects
 from fedbus_schemas.asks import PENDING_MAX, Answer
 from fedbus_schemas.models import INLINE_BYTES_MAX, TENSORS_MAX

@@ -5,6 +5,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 FOLDER_MODE = 0o700
+PRIVATE_MODE = 0o600
 NEW = ".new"
 """What ends the name of a file that is not whole yet."""
 
@@ -12,6 +13,18 @@ NEW = ".new"
 def write(path: Path, data: bytes | bytearray) -> None:
     """Write a file. After a crash it is the old one or the new one."""
     write_parts(path, [data])
+
+
+def write_private(path: Path, data: bytes) -> None:
+    """Write a file that only its owner can read, from its first byte on."""
+    beside = path.with_name(path.name + NEW)
+    beside.unlink(missing_ok=True)
+    descriptor = os.open(beside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, PRIVATE_MODE)
+    with os.fdopen(descriptor, "wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+    move(beside, path)
 
 
 def write_parts(path: Path, parts: Iterable[bytes | bytearray | memoryview]) -> None:

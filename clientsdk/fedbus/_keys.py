@@ -23,6 +23,7 @@ class Keys:
             raise BadCredentials("a key in the credentials is not an Ed25519 key") from error
         self.device = nkeys.user_public(device.public_key().export_key(format="raw"))
         self.public = signing.encode(payload.public_key().export_key(format="raw"))
+        self.token = credentials.token
         # Made once: each works out its public point again, which costs as much as signing.
         self._device = eddsa.new(device, "rfc8032")
         self._payload = eddsa.new(payload, "rfc8032")
@@ -31,6 +32,10 @@ class Keys:
     def sign_nonce(self, nonce: str) -> bytes:
         """Answer the bus's challenge with the device key."""
         return base64.b64encode(_sign(self._device, nonce.encode()))
+
+    def prove(self, domain: bytes, content: str) -> str:
+        """Sign with the device key: that this device asks to be let in."""
+        return signing.encode(_sign(self._device, signing.message(domain, content)))
 
     def sign(self, domain: bytes, content: str) -> str:
         """Sign with the payload key."""

@@ -142,6 +142,7 @@ class _Connection:
         self.lost = asyncio.Event()
         self._device = keys.device
         self._sign_nonce = keys.sign_nonce
+        self._token = keys.token.encode if keys.token is not None else None
         self._options = options
         self._tls = tls
         self._nats = Nats()
@@ -159,6 +160,7 @@ class _Connection:
                     servers=[server],
                     name=name,
                     signature_cb=self._sign_nonce,
+                    user_jwt_cb=self._token,
                     tls=self._tls,
                     # Else whoever sits between could talk us out of it: the offer of TLS is not encrypted.
                     tls_handshake_first=server.lower().startswith("tls://"),

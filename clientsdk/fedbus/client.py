@@ -17,6 +17,7 @@ from fedbus._keys import Keys
 from fedbus._outbox import Outbox
 from fedbus._participation import Participation
 from fedbus._quality import LinkWatch
+from fedbus._renewal import Renewal
 from fedbus._reporting import Desk, Reporting
 from fedbus._transport import Bus
 from fedbus.consent.guard import guard_of
@@ -137,6 +138,8 @@ class Client(Recorder):
             keys=self._keys,
             options=options,
         )
+        file = None if isinstance(given, Credentials) else Path(given)
+        self._renewal = Renewal(self._credentials, self._keys, self._line, file)
         self._guard = guard_of(options, self._keys.device)
         self._store = store
         self._task_place = place
@@ -186,10 +189,12 @@ class Client(Recorder):
         )
         try:
             async with asyncio.TaskGroup() as group:
+                renewing = group.create_task(self._renewal.run())
                 await participation.begin(group)
                 try:
                     await self._stopping.wait()
                 finally:  # stopped or cancelled: what is cancelled now begins nothing new
+                    renewing.cancel()
                     participation.end()
                 if self._failure is None:
                     await participation.leave()

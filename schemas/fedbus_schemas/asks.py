@@ -9,6 +9,7 @@ from typing import Annotated, Literal, Self
 from pydantic import AwareDatetime, Field, StringConstraints
 
 from fedbus_schemas.commands import CommandKept
+from fedbus_schemas.devices import Minted
 from fedbus_schemas.ids import (
     AttemptNumber,
     ClientId,
@@ -212,4 +213,9 @@ class Answer(Message):
     stored: Stored | None = None
     kept: CommandKept | None = None
     noted: Noted | None = None
+    minted: Minted | None = None
     refusal: Refusal | None = None
+
+
+RENEW = "renew"
+"""The verb by which a device asks for its next token. Controllers answer it, combiners let it pass."""

@@ -13,8 +13,10 @@ class Credentials(Message):
 
     `device_seed` (a NATS user seed, `SU…`) proves the identity on the bus; `payload_seed` (32 bytes,
     base64url) signs what the client says. Two keys, because a hostile server chooses what the first
-    one signs. `trust` holds the keys that may sign this client's mail. `ca` holds the certificates (PEM)
-    that vouch for servers reached by `tls://` or `wss://`; without it the system's own do.
+    one signs. `token` (a NATS JWT) says until when the device key may take part; the device renews it.
+    `trust` holds the keys that may sign this client's mail. `ca` holds the certificates (PEM)
+    that vouch for servers reached by `tls://` or `wss://`; without it the system's own do. `api` is where
+    the device enrolled, and where it gets its next token when the last one has ended.
     """
 
     version: Literal[1] = 1
@@ -22,8 +24,12 @@ class Credentials(Message):
     name: Annotated[str, StringConstraints(min_length=1, max_length=128)]
     servers: Annotated[tuple[str, ...], Field(min_length=1)]
     device_seed: Annotated[str, StringConstraints(pattern=r"^SU[A-Z2-7]{56}$"), Field(repr=False)]
+    token: Annotated[str, StringConstraints(max_length=4096)] | None = Field(
+        default=None, repr=False
+    )
     payload_seed: Annotated[
         str, StringConstraints(pattern=r"^[A-Za-z0-9_-]{43}$"), Field(repr=False)
     ]
     trust: Annotated[tuple[PublicKey, ...], Field(min_length=1)]
     ca: Annotated[str, StringConstraints(max_length=32_768)] | None = None
+    api: Annotated[str, StringConstraints(max_length=512)] | None = None

@@ -61,6 +61,9 @@ class RefusalCode(StrEnum):
     TOKEN_EXPIRED = "token_expired"  # noqa: S105
     TOKEN_REVOKED = "token_revoked"  # noqa: S105
     FORBIDDEN = "forbidden"
+    DEVICE_REVOKED = "device_revoked"
+    JOIN_TOKEN_INVALID = "join_token_invalid"  # noqa: S105
+    CLOCK_APART = "clock_apart"
     RATE_LIMITED = "rate_limited"
     # What an operator asked for.
     NOT_FOUND = "not_found"
@@ -129,6 +132,9 @@ MEANING: dict[RefusalCode, str] = {
     RefusalCode.TOKEN_EXPIRED: "The token was valid and is no longer; ask an administrator for a new one, or sign in again.",
     RefusalCode.TOKEN_REVOKED: "An administrator has revoked this token; ask for a new one.",
     RefusalCode.FORBIDDEN: "The caller is known and none of its roles in this project allows this; the detail names those that do.",
+    RefusalCode.DEVICE_REVOKED: "An administrator has revoked this device; enrol it again with a new join token and new keys.",
+    RefusalCode.JOIN_TOKEN_INVALID: "The join token is unknown, has ended, or as many devices as it was for have joined; ask for a new one.",
+    RefusalCode.CLOCK_APART: "The device's clock and the server's are too far apart; set the device's clock and try again.",
     RefusalCode.RATE_LIMITED: "This caller asks more often than it may; wait as long as Retry-After says.",
     RefusalCode.FAULT: "The service failed on this request; its log says why. Nothing was changed by it.",
 }

@@ -9,6 +9,8 @@ MANIFEST = b"fl/manifest/v1\0"
 MAIL = b"fl/mail/v1\0"
 HEAD = b"fl/head/v1\0"
 HELLO = b"fl/hello/v1\0"
+ENROL = b"fl/enrol/v1\0"
+RENEW = b"fl/renew/v1\0"
 PACKAGE = b"fl/package/v1\0"
 """Over the hexadecimal SHA-256 of a compute package's archive."""
 

@@ -139,6 +139,12 @@ DEAD = Stream(
     bytes_max=1024 * 1024 * 1024,
 )
 TOKENS = Stream(name="TOKENS", subjects=(subjects.ALL_TOKENS,), one_per_subject="last")
+DEVICES = Stream(
+    name="DEVICES",
+    subjects=(subjects.ALL_DEVICES, subjects.ALL_JOINS),
+    one_per_subject="last",
+    republish=("fl.*.device.*", "fl.{{wildcard(1)}}.live.device.{{wildcard(2)}}"),
+)
 ACTS = Stream(
     name="ACTS",
     subjects=(subjects.ALL_ACTS,),
@@ -188,6 +194,7 @@ STREAMS = (
     REGISTRY,
     DEAD,
     TOKENS,
+    DEVICES,
     ACTS,
     COMMANDS,
     RESULTS,

@@ -32,11 +32,14 @@ ALL_COMMAND_INPUTS = "fl.*.cin.*.*"
 ALL_COMMAND_SCHEDULES = "fl.*.csched.*"
 ALL_RESULTS = "fl.*.res.*.*"
 ALL_PROGRESS = "fl.*.prog.*.*"
+ALL_DEVICES = "fl.*.device.*"
+ALL_JOINS = "fl.*.join.*"
 # What crosses between the accounts.
 ALL_ASKS = "fl.*.ask.*.*"
 ALL_TASKS = "fl.*.task.*.*"
 # Requests among services.
 ALL_NOTICES = "fl.*.notice.*"
+ALL_MINTS = "fl.*.mint.*"
 ANY_SESSION = "any"
 """Stands for the session in a notice that concerns every waiting session of a project."""
 EVERYWHERE = "_"
@@ -199,6 +202,26 @@ def stage_record(project: ProjectId, stage: str = "*") -> str:
 def token_record(project: ProjectId, name: str = "*") -> str:
     """The record of one of the api's tokens."""
     return f"fl.{project}.token.{name}"
+
+
+def device(project: ProjectId, key: DeviceKey = "*") -> str:
+    """The record of a device that enrolled or was revoked."""
+    return f"fl.{project}.device.{key}"
+
+
+def live_device(project: ProjectId = "*") -> str:
+    """What DEVICES republishes after a device's record is stored."""
+    return f"fl.{project}.live.device.*"
+
+
+def join(project: ProjectId, name: str = "*") -> str:
+    """The record of a join token."""
+    return f"fl.{project}.join.{name}"
+
+
+def mint(project: ProjectId, key: DeviceKey) -> str:
+    """A request from the api to the controllers: sign this device's token."""
+    return f"fl.{project}.mint.{key}"
 
 
 def act(project: ProjectId, name: str = "*") -> str:

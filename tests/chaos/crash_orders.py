@@ -2,6 +2,8 @@
 
 import asyncio
 import secrets
+import tempfile
+from pathlib import Path
 
 import httpx
 import numpy as np
@@ -14,6 +16,7 @@ from fedbus_schemas.registry import ClientRecord
 
 from tests.chaos.crash_scenes import HURT_IN, Stage
 from tests.e2e.stores import bus_of
+from tests.enrolments import connected, joined, renewed, revoked, stays_out
 from tests.stacks import eventually
 from tests.trainers import LARGE, TINY
 
@@ -64,6 +67,23 @@ async def make_and_revoke_a_token(stage: Stage) -> None:
         return answer.status_code == 401 and answer.json()["code"] == "token_revoked"
 
     await eventually(refused, "the token holds no more")
+
+
+async def let_a_device_in_and_shut_it_out(stage: Stage) -> None:
+    """Make a join token, enrol, renew and revoke; the device is let in once and stays out afterwards."""
+    fed = stage.fed
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "device.json"
+        await stage.arm()
+        token = (await fed.ask("POST", "/v1/join-tokens", json={}))["bearer"]
+        made = await eventually(lambda: joined(fed, token, path), "the device joins")
+        rogue = await eventually(lambda: connected(made), "it is let in")
+        await eventually(lambda: renewed(rogue), "it renews")
+        await eventually(lambda: revoked(fed, rogue.keys.device), "it is revoked")
+        await eventually(lambda: stays_out(made), "it stays out")
+        await stage.doomed()
+        joins = (await fed.ask("GET", "/v1/join-tokens"))["items"]
+        assert [one["devices"] for one in joins if one["devices"]] == [[rogue.keys.device]]
 
 
 async def use_a_package(stage: Stage) -> None:

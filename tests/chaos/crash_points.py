@@ -45,6 +45,7 @@ MODEL = Run(orders.upload_model)
 CLIENT = Run(orders.rename_and_erase_a_client)
 STAGE = Run(orders.promote_and_roll_back)
 NOTHING_KEPT = Run(orders.run_one_that_keeps_nothing)
+DEVICE = Run(orders.let_a_device_in_and_shut_it_out)
 PACKAGE = Run(orders.use_a_package)
 CODE = Run(orders.store_server_functions)
 COMMAND = Run(commands.run)
@@ -57,6 +58,7 @@ RUNS: Mapping[str, Run] = {
     "controller.commands._publish.append": COMMAND,
     "controller.commands._keep_deadline.schedule": COMMAND,
     "controller.commands._keep_deadline.cancel": COMMAND,
+    "controller.devices.serve.serve": DEVICE,
     "controller.handlers._settle.append": PLAIN,
     "controller.mailing._publish.append": PLAIN,
     "controller.perform._perform.put_round": PLAIN,
@@ -136,6 +138,11 @@ RUNS: Mapping[str, Run] = {
     "api.access.acts.end.append": Run(orders.pause_and_resume),
     "api.access.tokens.make.append": Run(orders.make_and_revoke_a_token),
     "api.access.tokens.revoke.append": Run(orders.make_and_revoke_a_token),
+    "api.access.enrolment.make_join.append": DEVICE,
+    "api.access.enrolment._change.append": DEVICE,
+    "api.access.enrolment._enter.append": DEVICE,
+    "api.access.enrolment._mint.request": DEVICE,
+    "api.access.enrolment.revoke.append": DEVICE,
     "api.catalog.upload.put": MODEL,
     "api.catalog.upload.append": MODEL,
     "api.functions.keep.put": CODE,

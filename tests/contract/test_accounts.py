@@ -6,19 +6,27 @@ import json
 import secrets
 import signal
 import subprocess
+import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 
 import nats
 import nats.errors
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from fedbus_controller.devices import DeviceKeys
 from fedbus_local import clients, keys, plan, servers
+from fedbus_local.identity import EDGE_PAYLOAD_MAX, EDGE_SUBSCRIPTIONS_MAX
 from fedbus_local.layout import Layout
-from fedbus_local.nats_config import EDGE_PAYLOAD_MAX, EDGE_SUBSCRIPTIONS_MAX
+from fedbus_runtime import bus_claims
+from fedbus_runtime.bus_claims import BusKey
+from fedbus_runtime.nats_accounts import NatsAccounts
+from fedbus_runtime.nats_connection import NatsOptions
 from fedbus_schemas import nkeys, subjects
 from fedbus_schemas.credentials import Credentials
+from fedbus_schemas.nkeys import Kind
 from fedbus_schemas.streams import EVENTS, MAIL, Stream
 from nats.aio.client import Client
 from nats.aio.msg import Msg
@@ -69,18 +77,21 @@ class Bus:
 
     @asynccontextmanager
     async def service(self, role: str) -> AsyncIterator["Link"]:
-        async with self._link(keys.read(self.layout, f"{role}.nk"), "_INBOX") as link:
+        token = keys.read(self.layout, f"{role}.jwt")
+        async with self._link(keys.read(self.layout, f"{role}.nk"), token, "_INBOX") as link:
             yield link
 
     @asynccontextmanager
     async def client(self, credentials: Credentials) -> AsyncIterator["Link"]:
         device = keys.user_of(credentials.device_seed)
-        async with self._link(credentials.device_seed, f"_INBOX.{device}") as link:
+        assert credentials.token is not None
+        seed, token = credentials.device_seed, credentials.token
+        async with self._link(seed, token, f"_INBOX.{device}") as link:
             yield link
 
     @asynccontextmanager
-    async def _link(self, seed: str, inbox: str) -> AsyncIterator["Link"]:
-        link = Link(seed)
+    async def _link(self, seed: str, token: str, inbox: str) -> AsyncIterator["Link"]:
+        link = Link(seed, token)
         try:
             await link.open(self.url, inbox)
             yield link
@@ -91,7 +102,8 @@ class Bus:
 class Link:
     """A connection as one user, with what the server complained of."""
 
-    def __init__(self, seed: str) -> None:
+    def __init__(self, seed: str, token: str) -> None:
+        self.token = token
         self.key = Ed25519PrivateKey.from_private_bytes(nkeys.raw_seed(seed))
         self.user = keys.user_of(seed)
         self.nats = Client()
@@ -99,11 +111,11 @@ class Link:
         self.lost = asyncio.Event()
 
     async def open(self, url: str, inbox: str) -> None:
-        self.nats._public_nkey = self.user
         self.nats._auth_configured = True
         await self.nats.connect(
             [url],
             inbox_prefix=inbox,
+            user_jwt_cb=self.token.encode,
             signature_cb=lambda nonce: base64.b64encode(self.key.sign(nonce.encode())),
             error_cb=self._complain,
             disconnected_cb=self._lose,
@@ -172,7 +184,6 @@ def bus(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Bus]:
 def pair(bus: Bus) -> Pair:
     """Two clients, made while the server runs."""
     alice, bob = (bus.add(f"{name}-{secrets.token_hex(4)}") for name in ("alice", "bob"))
-    bus.reload()
     return alice, bob
 
 
@@ -189,7 +200,7 @@ async def test_a_request_names_the_device_that_the_server_attests(bus: Bus, pair
         answer = await client.answered(subjects.ask(PROJECT, client.user, "update"), forged)
     said = json.loads(json.loads(answer.data)["Nats-Request-Info"])
     assert said["user"] == client.user
-    assert said["acc"] == "EDGE"
+    assert said["acc"] == keys.read(bus.layout, "edge.account")
 
 
 @pytest.mark.parametrize("role", ["controller", "combiner", "api"])
@@ -390,17 +401,63 @@ async def test_a_request_that_meets_a_reload_is_answered_when_asked_again(
             assert (await answers.get()).data == b"done"
 
 
-async def test_a_removed_client_is_cut_off(bus: Bus, pair: Pair) -> None:
+async def test_a_revoked_client_is_cut_off_at_once_and_stays_out(bus: Bus, pair: Pair) -> None:
     alice, bob = pair
+    device_keys = DeviceKeys.load(bus.layout.keys)
+    system = NatsOptions(
+        urls=[bus.url], name="sys", seed=device_keys.system_seed, token=device_keys.system_token
+    )
+    accounts = NatsAccounts(system)
     async with bus.client(alice) as gone, bus.client(bob) as stays:
-        clients.remove(bus.layout, bus.plan, alice.name, PROJECT)
-        bus.reload()
+        account = bus_claims.read(await accounts.token(device_keys.account))
+        now = datetime.fromtimestamp(time.time() + 1, UTC)
+        revoked = {gone.user: now}
+        began = time.monotonic()
+        await accounts.replace(
+            bus_claims.with_revocations(account, device_keys.operator, revoked, now)
+        )
         await gone.await_loss()
+        assert time.monotonic() - began < 1.0
         await stays.nats.flush()
         assert not stays.lost.is_set()
     with pytest.raises(nats.errors.Error):
         async with bus.client(alice):
             pass
+
+
+async def test_whoever_holds_the_clients_key_makes_no_service_and_no_client_that_exists(
+    bus: Bus, pair: Pair
+) -> None:
+    """A stolen signing key of `client` gives its thief new clients, and nothing else."""
+    alice, _ = pair
+    thief = BusKey.read(Kind.ACCOUNT, keys.read(bus.layout, "client.scope.nk"))
+    stranger = BusKey(Kind.ACCOUNT, Ed25519PrivateKey.generate())
+    core = bus_claims.read(keys.read(bus.layout, "core.jwt"))["sub"]
+    edge = keys.read(bus.layout, "edge.account")
+    seed = keys.new_user_seed()
+    own, now = keys.user_of(seed), datetime.fromtimestamp(time.time(), UTC)
+    usual = {"type": "user", "version": 2, "issuer_account": edge, "tags": ["project:default"]}
+    everything = {"pub": {"allow": [">"]}, "sub": {"allow": [">"]}, "subs": -1, "payload": -1}
+
+    def signed(by: BusKey, more: dict[str, object] | None = None, subject: str = own) -> str:
+        return bus_claims.sign(by, subject, {**usual, **(more or {})}, name="x", issued=now)
+
+    tokens = {
+        "of a service's account": signed(thief, {"issuer_account": core}),
+        "with more permissions": signed(thief, everything),
+        "of another's key": signed(thief, subject=keys.user_of(alice.device_seed)),
+        "signed by a stranger": signed(stranger),
+        "that has ended": bus_claims.sign(thief, own, usual, name="x", issued=now, expires=now),
+    }
+    for what, token in tokens.items():
+        with pytest.raises(nats.errors.Error):
+            async with bus._link(seed, token, f"_INBOX.{own}"):
+                raise AssertionError(f"a token {what} was let in")
+    async with bus._link(seed, signed(thief, {"tags": ["project:*"]}), f"_INBOX.{own}") as greedy:
+        victim = keys.user_of(alice.device_seed)
+        await greedy.refused_publish(subjects.ask(PROJECT, victim, "sync"))
+        for subject in (subjects.task(PROJECT, victim), subjects.task("*", "*"), "fl.>"):
+            await greedy.refused_subscribe(subject)
 
 
 async def _create(controller: Link, stream: Stream) -> None:

@@ -132,7 +132,7 @@ def test_logs_can_be_chosen_and_followed(stack: LocalStack) -> None:
     ) as following:
         assert following.stdout is not None
         following.stdout.readline()
-        stack.add_client("follower")
+        os.kill(stack.pid("nats"), signal.SIGHUP)
         assert any("Reloaded" in line for line in following.stdout)
         following.send_signal(signal.SIGINT)
         assert following.wait(10) == 0

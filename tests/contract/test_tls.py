@@ -33,7 +33,10 @@ class Served:
     def service(self, ca: Path) -> NatsOptions:
         settings = NatsSettings(url=self.url, ca_file=ca)
         seed = (self.folder / "controller" / "controller.nk").read_text().strip()
-        return NatsOptions(urls=settings.urls, name="test", seed=seed, tls=service_tls_of(settings))
+        token = (self.folder / "controller" / "controller.jwt").read_text().strip()
+        return NatsOptions(
+            urls=settings.urls, name="test", seed=seed, token=token, tls=service_tls_of(settings)
+        )
 
 
 @pytest.fixture

@@ -16,8 +16,9 @@ from fedbus_runtime.system_clock import SystemClock
 @asynccontextmanager
 async def bus_of(stack: LocalStack, role: str) -> AsyncIterator[NatsBus]:
     """Join the bus as a service would."""
-    seed = secret_files.read(stack.layout, f"{role}.nk")
-    bus = await NatsBus.connect(NatsOptions(urls=(stack.nats_url,), name="test", seed=seed))
+    seed, token = (secret_files.read(stack.layout, f"{role}.{kind}") for kind in ("nk", "jwt"))
+    options = NatsOptions(urls=(stack.nats_url,), name="test", seed=seed, token=token)
+    bus = await NatsBus.connect(options)
     yield bus
     await bus.close()
 

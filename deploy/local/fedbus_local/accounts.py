@@ -8,7 +8,6 @@ Only a controller makes or changes streams and consumers: whoever may, can let t
 from dataclasses import dataclass
 
 from fedbus_schemas import streams, subjects
-from fedbus_schemas.ids import DeviceKey, ProjectId
 
 INBOXES = "_INBOX.>"
 LIVE = "fl.*.live.>"
@@ -60,7 +59,7 @@ CONTROLLER = Permissions(
         "$JS.ACK.>",
         *_EVERYWHERE,
     ),
-    subscribe=SERVED,
+    subscribe=(*SERVED, subjects.ALL_MINTS),
     answers=True,
 )
 
@@ -93,6 +92,9 @@ API = Permissions(
         "fl.*.reg.>",
         subjects.ALL_TOKENS,
         subjects.ALL_ACTS,
+        subjects.ALL_DEVICES,
+        subjects.ALL_JOINS,
+        subjects.ALL_MINTS,
         "$JS.API.STREAM.MSG.DELETE.DEAD",
         "$JS.API.STREAM.PURGE.REGISTRY",
         "$JS.API.STREAM.MSG.DELETE.REGISTRY",
@@ -105,9 +107,18 @@ API = Permissions(
 SERVICES = {"controller": CONTROLLER, "combiner": COMBINER, "api": API}
 
 
-def client(project: ProjectId, device: DeviceKey) -> Permissions:
-    """Give what one client may do: ask as itself, hear its own tasks and its own answers."""
-    return Permissions(
-        publish=(subjects.ask(project, device, "*"),),
-        subscribe=(subjects.task(project, device), f"_INBOX.{device}.>"),
-    )
+_PROJECT, _DEVICE = "{{tag(project)}}", "{{subject()}}"
+CLIENT = Permissions(
+    publish=(subjects.ask(_PROJECT, _DEVICE, "*"),),
+    subscribe=(subjects.task(_PROJECT, _DEVICE), f"_INBOX.{_DEVICE}.>"),
+)
+"""What one client may do: ask as itself, hear its own tasks and its own answers.
+
+The server fills in the device's own key and the project that its token was signed for. Never its name:
+somebody called `*` would hear everybody.
+"""
+
+SYSTEM = Permissions(
+    publish=("$SYS.REQ.CLAIMS.UPDATE", "$SYS.REQ.ACCOUNT.*.CLAIMS.LOOKUP"), subscribe=(INBOXES,)
+)
+"""What a controller may do in the system account: look up an account's token and put a newer one in place."""

@@ -6,20 +6,21 @@ The list holds public keys only: what is secret of a client is in its credential
 import re
 import time
 from collections.abc import Sequence
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from fedbus_schemas.credentials import Credentials
 from fedbus_schemas.ids import DeviceKey, ProjectId
 from pydantic import AwareDatetime, BaseModel, ConfigDict
 
-from fedbus_local import keys, nats_config, plan
+from fedbus_local import identity, keys, nats_config, plan
 from fedbus_local.errors import LocalError
 from fedbus_local.layout import Layout, locked, write_private
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 DEFAULT_PROJECT = "default"
 LOCK = "clients.lock"
+TOKEN_LIFETIME = timedelta(days=28)
 
 
 class ListedClient(BaseModel):
@@ -54,7 +55,7 @@ def add(
     *,
     websocket: bool = False,
 ) -> list[Credentials]:
-    """Let clients join from now on; nats-server has to be told. Raises `LocalError` for a name in use.
+    """Let clients join from now on. Raises `LocalError` for a name in use.
 
     `host` is how they reach this machine; with `websocket` they do so over HTTP.
     """
@@ -67,34 +68,35 @@ def add(
             credentials = _make(layout, name, project, server)
             known.append(_entry(credentials))
             made.append(credentials)
-        _store(layout, stack, known)
+        _write_list(layout, known)
     return made
 
 
-def remove(layout: Layout, stack: plan.Plan, name: str, project: str) -> ListedClient:
-    """Let a client join no more; nats-server has to be told. Raises `LocalError` for an unknown name."""
+def remove(layout: Layout, name: str, project: str) -> ListedClient:
+    """Strike a client off the list; it has to be revoked as well. Raises `LocalError` for an unknown name."""
     with locked(layout.run / LOCK):
-        known = listed(layout)
-        gone = next((each for each in known if (each.name, each.project) == (name, project)), None)
-        if gone is None:
-            raise LocalError(f"there is no client {name} in project {project}")
-        _store(layout, stack, [each for each in known if each is not gone])
+        gone = find(layout, name, project)
+        _write_list(layout, [each for each in listed(layout) if each != gone])
     return gone
 
 
+def find(layout: Layout, name: str, project: str) -> ListedClient:
+    """Find a client on the list. Raises `LocalError` for an unknown name."""
+    known = listed(layout)
+    found = next((each for each in known if (each.name, each.project) == (name, project)), None)
+    if found is None:
+        raise LocalError(f"there is no client {name} in project {project}")
+    return found
+
+
 def enter(layout: Layout, credentials: Credentials) -> None:
-    """Note a client that may join; whoever writes the server's configuration has to write it anew."""
+    """Note a client that may join."""
     with locked(layout.run / LOCK):
         _write_list(layout, [*listed(layout), _entry(credentials)])
 
 
-def members(layout: Layout) -> list[nats_config.Member]:
-    """Give the clients' users of the bus."""
-    return [nats_config.Member(each.project, each.device) for each in listed(layout)]
-
-
 def write_nats_config(layout: Layout, stack: plan.Plan) -> Path:
-    """Write the file that nats-server is started with, or reads again at SIGHUP."""
+    """Write the file that nats-server is started with."""
     path = layout.config / "nats.conf"
     listeners = nats_config.Listeners(
         host=stack.host,
@@ -102,10 +104,20 @@ def write_nats_config(layout: Layout, stack: plan.Plan) -> Path:
         websocket_port=stack.ports["websocket"],
         monitor_port=stack.ports["nats_monitor"],
     )
-    services = {role: keys.user_of(keys.read(layout, f"{role}.nk")) for role in keys.ROLES}
-    text = nats_config.render(listeners, layout.store("nats"), services, members(layout))
+    text = nats_config.render(listeners, layout.store("nats"), identity.ensure(layout.keys))
     write_private(path, text)
     return path
+
+
+def token(layout: Layout, seed: str, name: str, project: str) -> str:
+    """Sign a device's token for the bus."""
+    return identity.client_token(
+        layout.keys,
+        keys.user_of(seed),
+        name=name,
+        project=project,
+        expires=identity.now() + TOKEN_LIFETIME,
+    )
 
 
 def _server(stack: plan.Plan, host: str | None, *, websocket: bool) -> str:
@@ -114,19 +126,16 @@ def _server(stack: plan.Plan, host: str | None, *, websocket: bool) -> str:
 
 
 def _make(layout: Layout, name: str, project: str, server: str) -> Credentials:
+    seed = keys.new_user_seed()
     return Credentials(
         project=project,
         name=name,
         servers=(server,),
-        device_seed=keys.new_user_seed(),
+        device_seed=seed,
+        token=token(layout, seed, name, project),
         payload_seed=keys.new_secret(),
         trust=keys.trusted(layout),
     )
-
-
-def _store(layout: Layout, stack: plan.Plan, known: Sequence[ListedClient]) -> None:
-    _write_list(layout, known)
-    write_nats_config(layout, stack)
 
 
 def _write_list(layout: Layout, known: Sequence[ListedClient]) -> None:

@@ -20,7 +20,7 @@ from pathlib import Path
 
 from fedbus_schemas.credentials import Credentials
 
-from fedbus_local import certificates, clients, keys, nats_config
+from fedbus_local import certificates, clients, identity, keys, nats_config
 from fedbus_local.certificates import Pair
 from fedbus_local.layout import DIRECTORY_MODE, Layout, write_private
 
@@ -32,9 +32,20 @@ READABLE = 0o444
 """The stock images of the servers run as users of their own: what only they mount, anyone in there may read."""
 
 SECRETS_OF = {
-    "controller": ("controller.nk", "redis.password", "s3.secret", "signing.seed"),
-    "combiner": ("combiner.nk", "redis.password", "s3.secret"),
-    "api": ("api.nk", "redis.password", "s3.secret", "api.token"),
+    "controller": (
+        "controller.nk",
+        "controller.jwt",
+        "operator.nk",
+        "sys.user.nk",
+        "sys.user.jwt",
+        "edge.account",
+        "client.scope.nk",
+        "redis.password",
+        "s3.secret",
+        "signing.seed",
+    ),
+    "combiner": ("combiner.nk", "combiner.jwt", "redis.password", "s3.secret"),
+    "api": ("api.nk", "api.jwt", "redis.password", "s3.secret", "api.token"),
 }
 
 
@@ -81,11 +92,13 @@ def _clients(root: Path, state: Layout, authority: Pair, wanted: Deployment) -> 
     known = {each.name for each in clients.listed(state) if each.project == wanted.project}
     new = [name for name in wanted.clients if name not in known]
     for name in new:
+        seed = keys.new_user_seed()
         credentials = Credentials(
             project=wanted.project,
             name=name,
             servers=(f"tls://{wanted.names[0]}:{NATS_PORT}",),
-            device_seed=keys.new_user_seed(),
+            device_seed=seed,
+            token=clients.token(state, seed, name, wanted.project),
             payload_seed=keys.new_secret(),
             trust=keys.trusted(state),
             ca=authority.certificate,
@@ -101,12 +114,10 @@ def _nats(folder: Path, state: Layout, authority: Pair, wanted: Deployment) -> N
         "nats",
         lambda: certificates.new_server(authority, tuple(dict.fromkeys(wanted.names))),
     )
-    services = {role: keys.user_of(keys.read(state, f"{role}.nk")) for role in keys.ROLES}
     config = nats_config.render(
         nats_config.Listeners(host="0.0.0.0", port=NATS_PORT, monitor_port=MONITOR_PORT),  # noqa: S104
         Path(wanted.store),
-        services,
-        clients.members(state),
+        identity.ensure(state.keys),
         nats_config.Tls(f"{wanted.mount}/server.pem", f"{wanted.mount}/server.key"),
     )
     _give(

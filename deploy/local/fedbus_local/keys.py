@@ -10,6 +10,7 @@ from collections.abc import Callable
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from fedbus_schemas import nkeys, signing
 
+from fedbus_local import identity
 from fedbus_local.layout import Layout, write_private
 
 ROLES = ("controller", "combiner", "api")
@@ -18,8 +19,7 @@ SECRET_BYTES = 32
 
 def ensure(layout: Layout) -> None:
     """Make what is missing; a second call changes nothing."""
-    for role in ROLES:
-        _once(layout, f"{role}.nk", new_user_seed)
+    identity.ensure(layout.keys)
     _once(layout, "signing.seed", new_secret)
     _once(layout, "redis.password", lambda: secrets.token_urlsafe(SECRET_BYTES))
     _once(layout, "s3.access", lambda: secrets.token_hex(10))

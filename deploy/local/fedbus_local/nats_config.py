@@ -1,34 +1,23 @@
-"""Writes the configuration of nats-server: JetStream, the accounts CORE and EDGE, a user for everybody.
+"""Writes the configuration of nats-server: JetStream, the listeners, and whose word counts about users.
 
-A client that is added or removed is a new file and SIGHUP: the server keeps the connections of all others.
+Nobody stands in the file: users come with tokens that the accounts' signing keys signed (`identity.py`).
 """
 
 import json
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from fedbus_schemas import subjects
-from fedbus_schemas.ids import DeviceKey, ProjectId
-
-from fedbus_local.accounts import SERVICES, Permissions, client
+from fedbus_local.identity import FILE_STORE_MAX, MEMORY_STORE_MAX, BusIdentity
 
 PAYLOAD_MAX = 1024 * 1024
-EDGE_PAYLOAD_MAX = 256 * 1024
-EDGE_SUBSCRIPTIONS_MAX = 32
 CONTROL_LINE_MAX = 4096
-FILE_STORE_MAX = 64 * 1024**3
-MEMORY_STORE_MAX = 256 * 1024**2
-CORE_STREAMS_MAX = 64
-CORE_CONSUMERS_MAX = 512
 PING_INTERVAL = "10s"
 PINGS_LOST_MAX = 2
 """A process that hangs is cut off after 20 to 30 s. Until then it gets its share of the clients' requests, and
 each of those is lost; the server's own default is about five minutes.
 """
 HANDSHAKE_WITHIN = "5s"
-ANSWERS_MAX = 4
-ANSWER_WITHIN = "2m"
+RESOLVER_INTERVAL = "2m"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,24 +38,9 @@ class Tls:
     key: str
 
 
-@dataclass(frozen=True, slots=True)
-class Member:
-    """A client's user: which project, which device."""
-
-    project: ProjectId
-    device: DeviceKey
-
-
-def render(
-    listeners: Listeners,
-    store: Path,
-    services: Mapping[str, str],
-    members: Sequence[Member],
-    tls: Tls | None = None,
-) -> str:
-    """Write the whole file. `services` gives each role's public nkey."""
-    core = [_user(key, SERVICES[role]) for role, key in services.items()]
-    edge = [_user(each.device, client(each.project, each.device)) for each in members]
+def render(listeners: Listeners, store: Path, identity: BusIdentity, tls: Tls | None = None) -> str:
+    """Write the whole file."""
+    accounts = "\n".join(f"  {key}: {token}" for key, token in identity.accounts.items())
     return f"""\
 # Written by fedbus; a change by hand is lost at the next start.
 server_name: "fedbus"
@@ -85,34 +59,16 @@ jetstream {{
   max_memory_store: {MEMORY_STORE_MAX}
 }}
 
-system_account: SYS
-accounts {{
-  SYS {{ }}
-  CORE {{
-    jetstream {{
-      max_file: {FILE_STORE_MAX}
-      max_mem: {MEMORY_STORE_MAX}
-      max_streams: {CORE_STREAMS_MAX}
-      max_consumers: {CORE_CONSUMERS_MAX}
-    }}
-    users: [
-{_lines(core)}
-    ]
-    exports: [
-      {{ service: "{subjects.ALL_ASKS}" }}
-      {{ stream: "{subjects.ALL_TASKS}" }}
-    ]
-  }}
-  EDGE {{
-    limits {{ max_payload: {EDGE_PAYLOAD_MAX}, max_subs: {EDGE_SUBSCRIPTIONS_MAX} }}
-    users: [
-{_lines(edge)}
-    ]
-    imports: [
-      {{ service: {{ account: CORE, subject: "{subjects.ALL_ASKS}" }}, share: true }}
-      {{ stream: {{ account: CORE, subject: "{subjects.ALL_TASKS}" }} }}
-    ]
-  }}
+operator: {identity.operator}
+system_account: {identity.system}
+resolver {{
+  type: full
+  dir: {_text(str(store / "accounts"))}
+  allow_delete: false
+  interval: "{RESOLVER_INTERVAL}"
+}}
+resolver_preload {{
+{accounts}
 }}
 """
 
@@ -135,26 +91,6 @@ websocket {{
   handshake_timeout: "{HANDSHAKE_WITHIN}"
 }}
 """
-
-
-def _user(key: str, may: Permissions) -> str:
-    answers = (
-        f", allow_responses: {{ max: {ANSWERS_MAX}, expires: {_text(ANSWER_WITHIN)} }}"
-        if may.answers
-        else ""
-    )
-    return (
-        f"{{ nkey: {key}, permissions: {{ publish: {{ allow: {_list(may.publish)} }}, "
-        f"subscribe: {{ allow: {_list(may.subscribe)} }}{answers} }} }}"
-    )
-
-
-def _lines(users: Sequence[str]) -> str:
-    return "\n".join(f"      {each}" for each in users)
-
-
-def _list(allowed: Sequence[str]) -> str:
-    return "[" + ", ".join(_text(each) for each in allowed) + "]"
 
 
 def _text(value: str) -> str:

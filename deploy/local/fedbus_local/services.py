@@ -40,6 +40,7 @@ def environment(layout: Layout, plan: Plan, role: str, name: str) -> Mapping[str
         "FEDBUS_INSTANCE": name,
         "FEDBUS_NATS__URL": f"nats://{plan.here}:{plan.ports['nats']}",
         "FEDBUS_NATS__SEED_FILE": str(layout.keys / f"{role}.nk"),
+        "FEDBUS_NATS__TOKEN_FILE": str(layout.keys / f"{role}.jwt"),
         "FEDBUS_REDIS__URL": f"redis://{ports.LOOPBACK}:{plan.ports['redis']}/0",
         "FEDBUS_REDIS__PASSWORD_FILE": str(layout.keys / "redis.password"),
         "FEDBUS_S3__ENDPOINT": f"http://{plan.here}:{plan.ports['s3']}",
@@ -60,6 +61,7 @@ def environment(layout: Layout, plan: Plan, role: str, name: str) -> Mapping[str
             "FEDBUS_API__PORT": str(plan.ports["api"]),
             "FEDBUS_API__TOKEN_FILE": str(layout.keys / "api.token"),
             "FEDBUS_API__TRUST_FILE": str(layout.trust),
+            "FEDBUS_API__BUS_SERVERS": f"nats://{plan.public_host}:{plan.ports['nats']}",
         }
     else:
         settings |= {
@@ -68,4 +70,5 @@ def environment(layout: Layout, plan: Plan, role: str, name: str) -> Mapping[str
         }
     if role == "controller":
         settings["FEDBUS_SIGNING__SEED_FILE"] = str(layout.keys / "signing.seed")
+        settings["FEDBUS_DEVICES__KEYS"] = str(layout.keys)
     return settings

@@ -22,7 +22,7 @@ from typing import Self
 
 from fedbus_schemas.credentials import Credentials
 
-from fedbus_local import clients, control, daemon, keys, pids, plan
+from fedbus_local import clients, control, daemon, keys, pids, plan, revoking
 from fedbus_local.errors import DiskFull, LocalError, NotRunning, StartFailed
 from fedbus_local.journal import read
 from fedbus_local.layout import Layout, locked, write_private
@@ -262,13 +262,11 @@ class LocalStack:
         *,
         websocket: bool = False,
     ) -> list[Credentials]:
-        """Let clients join, in a running stack at once, and give their credentials.
+        """Let clients join and give their credentials; the stack need not run.
 
         `host` is how they reach this machine; with `websocket` they do so over HTTP.
         """
-        made = clients.add(self.layout, self.plan, names, project, host, websocket=websocket)
-        self._reload()
-        return made
+        return clients.add(self.layout, self.plan, names, project, host, websocket=websocket)
 
     def write_credentials(self, credentials: Credentials, path: Path | None = None) -> Path:
         """Write a credentials file that only its owner can read."""
@@ -277,15 +275,9 @@ class LocalStack:
         return target
 
     def remove_client(self, name: str, project: str = clients.DEFAULT_PROJECT) -> None:
-        """Let a client join no more; cuts its connection."""
-        clients.remove(self.layout, self.plan, name, project)
-        self._reload()
-
-    def _reload(self) -> None:
-        try:
-            list(control.ask(self.layout, "reload"))
-        except NotRunning:
-            return  # the server reads the file when it starts
+        """Let a client join no more; cuts its connection. Raises `NotRunning`: the api has to hear of it."""
+        revoking.revoke(self.api_url, self.api_token, clients.find(self.layout, name, project))
+        clients.remove(self.layout, name, project)
 
     def _watch_once(self) -> StackReport:
         return StackReport.model_validate(next(control.ask(self.layout, "watch")))

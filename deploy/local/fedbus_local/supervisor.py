@@ -12,7 +12,7 @@ from collections.abc import AsyncIterator, Callable
 from fedbus_local import control, keys, plan, servers, services
 from fedbus_local.child import Child
 from fedbus_local.control import Json
-from fedbus_local.errors import LocalError, StartFailed
+from fedbus_local.errors import LocalError
 from fedbus_local.feed import Feed
 from fedbus_local.journal import Journal
 from fedbus_local.layout import Layout
@@ -21,13 +21,10 @@ from fedbus_local.reports import StackReport, State
 
 DISK_FREE_MIN = 512 * 1024**2
 DISK_LOOK_S = 5.0
-RELOAD_TIMEOUT_S = 10.0
 
 _FULL = re.compile(
     r"no space left on device|insufficient storage|disk quota exceeded", re.IGNORECASE
 )
-_RELOADED = "Reloaded server configuration"
-_NOT_RELOADED = re.compile(r"Failed to reload|reload.*error", re.IGNORECASE)
 
 
 class Supervisor:
@@ -43,7 +40,6 @@ class Supervisor:
         self._full: set[str] = set()
         self._stop_asked = asyncio.Event()
         self._stopping = Feed[Json]()
-        self._reload = asyncio.Lock()
         self._tasks = asyncio.TaskGroup()
 
     async def run(self, ready: Callable[[], None]) -> None:
@@ -57,7 +53,6 @@ class Supervisor:
             "kill": self._kill,
             "restart": self._restart,
             "scale": self._scale,
-            "reload": self._reload_nats,
         }
         async with control.serve(self._layout, operations), self._tasks:
             for program in servers.all_of(self._layout, self._plan):
@@ -247,26 +242,3 @@ class Supervisor:
                     self._launch(program)
                     yield {"name": program.name, "how": "started"}
         self._changes.send(None)
-
-    async def _reload_nats(self, _question: Json) -> AsyncIterator[Json]:
-        """Make nats-server read its file again, and wait for its word that it did."""
-        async with self._reload:
-            with self._journal.feed.listen() as entries:
-                pid = self._children["nats"].kill(signal.SIGHUP, restart=True)
-                if pid is None:
-                    return  # it reads the file when it starts
-                try:
-                    async with asyncio.timeout(RELOAD_TIMEOUT_S):
-                        while True:
-                            entry = await entries.get()
-                            if entry["process"] == "nats" and _RELOADED in entry["line"]:
-                                break
-                            if entry["process"] == "nats" and _NOT_RELOADED.search(entry["line"]):
-                                raise StartFailed(
-                                    f"nats-server refused its configuration: {entry['line']}"
-                                )
-                except TimeoutError as error:
-                    raise StartFailed(
-                        "nats-server did not say that it read its file again"
-                    ) from error
-        yield {"pid": pid}

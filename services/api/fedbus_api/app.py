@@ -11,6 +11,7 @@ from fedbus_api.routes import (
     audit,
     commands,
     dead_letters,
+    devices,
     events,
     federation,
     functions,
@@ -47,6 +48,7 @@ def create_app(api: Api) -> FastAPI:
     openapi.install(app)
     for part in (
         access,
+        devices,
         aggregators,
         sessions,
         rounds,

@@ -1,6 +1,7 @@
 """Every list the api gives: its fields, the key of a row, and the order when none is asked for."""
 
 from fedbus_schemas.access_views import ActView, TokenView
+from fedbus_schemas.device_views import DeviceView, JoinView
 from fedbus_schemas.ids import SessionId
 from fedbus_schemas.record_views import (
     AttributeChangeView,
@@ -82,6 +83,12 @@ DEAD_LETTERS: Listing[DeadLetterView] = Listing(
 )
 TOKENS: Listing[TokenView] = Listing(
     "tokens", TokenView, key=lambda one: one.token, sort="-created"
+)
+JOINS: Listing[JoinView] = Listing(
+    "join tokens", JoinView, key=lambda one: one.join, sort="-created"
+)
+DEVICES: Listing[DeviceView] = Listing(
+    "devices", DeviceView, key=lambda one: one.device, sort="-enrolled"
 )
 ACTS: Listing[ActView] = Listing(
     "acts", ActView, key=lambda one: _number(one.sequence), sort="-sequence"

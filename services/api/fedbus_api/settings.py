@@ -57,6 +57,14 @@ class ApiSection(Section):
         default=1024 * 1024,
         description="The largest request body, in bytes, of all but uploads of models and packages.",
     )
+    bus_servers: str = Field(
+        default="",
+        description="Addresses of NATS as devices reach it, separated by commas; told to those that enrol.",
+    )
+    bus_ca_file: Path | None = Field(
+        default=None,
+        description="File with the certificates (PEM) that vouch for NATS; told to those that enrol.",
+    )
     trusted_proxies: str = Field(
         default="",
         description="Addresses or networks, separated by commas, whose X-Forwarded-For says who calls.",
@@ -111,3 +119,13 @@ def read_trust(file: Path | None) -> TrustView:
         return read(TrustView, file.read_text())
     except (OSError, UnicodeDecodeError, Unreadable) as error:
         raise SettingsFault(f"FEDBUS_API__TRUST_FILE: cannot read {file}: {error}") from error
+
+
+def read_ca(file: Path | None) -> str | None:
+    """Read the certificates that devices are told. Raises `SettingsFault`."""
+    if file is None:
+        return None
+    try:
+        return file.read_text()
+    except (OSError, UnicodeDecodeError) as error:
+        raise SettingsFault(f"FEDBUS_API__BUS_CA_FILE: cannot read {file}: {error}") from error

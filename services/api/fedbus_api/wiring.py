@@ -21,6 +21,7 @@ from fedbus_schemas.streams import ACTS, COMMANDS, NOTES, RECORDS, TELEMETRY, St
 from fedbus_schemas.views import TrustView
 
 from fedbus_api.access.acts import Acts
+from fedbus_api.access.enrolment import Enrolling
 from fedbus_api.access.guard import Access
 from fedbus_api.access.oidc import Oidc
 from fedbus_api.access.tokens import Tokens
@@ -38,7 +39,7 @@ from fedbus_api.packages import Packages
 from fedbus_api.people import People
 from fedbus_api.reading import Reader
 from fedbus_api.records import Records
-from fedbus_api.settings import ApiSection
+from fedbus_api.settings import ApiSection, read_ca
 from fedbus_api.stages import Stages
 from fedbus_api.validations import Validations
 
@@ -50,6 +51,7 @@ class Api:
     ports: Connections
     settings: ApiSection
     access: Access
+    enrolling: Enrolling
     trust: TrustView
     reader: Reader
     live: Live
@@ -110,6 +112,13 @@ def wire(
         ports=ports,
         settings=settings,
         access=access,
+        enrolling=Enrolling(
+            streams=ports.streams,
+            wire=ports.wire,
+            clock=ports.clock,
+            servers=tuple(one.strip() for one in settings.bus_servers.split(",") if one.strip()),
+            ca=read_ca(settings.bus_ca_file),
+        ),
         trust=trust or TrustView(),
         reader=reader,
         live=live,

@@ -26,6 +26,7 @@ from fedbus_runtime.registry import ClientRegistry
 from fedbus_runtime.signing_keys import verify
 from fedbus_schemas import signing, subjects
 from fedbus_schemas.asks import (
+    RENEW,
     VERBS,
     Answer,
     Beat,
@@ -133,9 +134,11 @@ class Asks:
             "command_grant": Verb(bytes, commands.grant),
         }
 
-    async def on_ask(self, request: Request) -> bytes:
-        """Answer one request, whatever it holds."""
+    async def on_ask(self, request: Request) -> bytes | None:
+        """Answer one request, whatever it holds; not what controllers answer."""
         _, project, _, device, verb = request.subject.split(".")
+        if verb == RENEW:
+            return None
         told = verb if verb in VERBS else "unknown"
         with ASK_SECONDS.timed(verb=told):
             answer = await self._judge(project, device, verb, request)

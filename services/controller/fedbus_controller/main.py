@@ -2,12 +2,14 @@
 
 from contextlib import suppress
 from functools import partial
+from pathlib import Path
 
 from fedbus_core.commands.log import fold as fold_command
 from fedbus_core.commands.state import Command
 from fedbus_core.rounds.log import fold
 from fedbus_core.rounds.state import Session
 from fedbus_runtime.attributes import AttributeTable
+from fedbus_runtime.connections import tls_of
 from fedbus_runtime.consumer import consume
 from fedbus_runtime.errors import BusAway
 from fedbus_runtime.folded_log import FoldedLog
@@ -17,6 +19,8 @@ from fedbus_runtime.metrics import (
     SESSIONS_OPEN,
     SESSIONS_WAITING,
 )
+from fedbus_runtime.nats_accounts import NatsAccounts
+from fedbus_runtime.nats_connection import NatsOptions
 from fedbus_runtime.ports import Deliveries, StoredMessage, Wire
 from fedbus_runtime.registry import ClientRegistry
 from fedbus_runtime.service import Service, run
@@ -38,6 +42,7 @@ from fedbus_schemas.streams import (
 from fedbus_controller.archiving import Archiving
 from fedbus_controller.candidates import Candidates
 from fedbus_controller.commands import CommandHandlers, CommandPerformer, OpenCommands
+from fedbus_controller.devices import DeviceKeys, Devices
 from fedbus_controller.handlers import Handlers
 from fedbus_controller.leftovers import Leftovers
 from fedbus_controller.mailing import Mailing
@@ -93,6 +98,8 @@ async def body(service: Service[ControllerSettings]) -> None:
     service.supervise(
         "command-repeats", _repeat_commands(ports.wire, open_commands, command_performer)
     )
+    if settings.devices.keys is not None:
+        _let_in_and_shut_out(service, settings.devices.keys, signer)
     service.supervise("sessions", open_sessions.follow(handlers.on_waiting))
     service.supervise("registry", registry.follow(ports.wire))
     service.supervise("looks", open_sessions.look_again(ports.clock, handlers.on_waiting))
@@ -130,6 +137,34 @@ async def _measure(deliveries: Deliveries, sessions: OpenSessions) -> None:
         depth = await deliveries.depth(consumer)
         QUEUE_PENDING.set(depth.pending, consumer=consumer.name)
         QUEUE_UNSETTLED.set(depth.unsettled, consumer=consumer.name)
+
+
+def _let_in_and_shut_out(
+    service: Service[ControllerSettings], folder: Path, signer: Signer
+) -> None:
+    """Sign devices' tokens, and keep the bus's revocations."""
+    ports, settings = service.connections, service.settings
+    keys = DeviceKeys.load(folder)
+    accounts = NatsAccounts(
+        NatsOptions(
+            urls=settings.nats.urls,
+            name=f"{settings.instance}-accounts",
+            seed=keys.system_seed,
+            token=keys.system_token,
+            tls=tls_of(settings.nats),
+        )
+    )
+    devices = Devices(
+        streams=ports.streams,
+        wire=ports.wire,
+        clock=ports.clock,
+        accounts=accounts,
+        keys=keys,
+        lifetime=settings.devices.lifetime,
+        trust=(signer.public,),
+    )
+    service.supervise("tokens", devices.serve())
+    service.supervise("revocations", devices.follow())
 
 
 async def _show_rounds(service: Service[ControllerSettings], shown: Tracing) -> None:

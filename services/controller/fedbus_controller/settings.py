@@ -1,5 +1,6 @@
 """The controller's settings."""
 
+from datetime import timedelta
 from pathlib import Path
 from typing import Annotated
 
@@ -16,6 +17,20 @@ class SigningSection(Section):
     )
 
 
+class DevicesSection(Section):
+    """The keys with which controllers sign devices' tokens for the bus and revoke them."""
+
+    keys: Path | None = Field(
+        default=None,
+        description="Folder with operator.nk, client.scope.nk, edge.account, sys.user.nk and sys.user.jwt; "
+        "unset = this controller neither lets devices in nor shuts them out.",
+    )
+    lifetime: timedelta = Field(
+        default=timedelta(days=28),
+        description="How long a device's token holds; it is renewed at half.",
+    )
+
+
 class LimitsSection(Section):
     """How much is done at once."""
 
@@ -28,6 +43,7 @@ class ControllerSettings(ServiceSettings):
     """What a controller needs beyond the servers."""
 
     signing: SigningSection
+    devices: DevicesSection = DevicesSection()
     limits: LimitsSection = LimitsSection()
     records: RecordsRetention = RecordsRetention()
     retention: Retention = Retention()

@@ -96,7 +96,10 @@ async def connect(
     clock = SystemClock()
     nats, redis, s3 = settings.nats, settings.redis, settings.s3
     seed = read_secret(nats.seed_file) if nats.seed_file is not None else None
-    options = NatsOptions(urls=nats.urls, name=settings.instance, seed=seed, tls=tls_of(nats))
+    token = read_secret(nats.token_file) if nats.token_file is not None else None
+    options = NatsOptions(
+        urls=nats.urls, name=settings.instance, seed=seed, token=token, tls=tls_of(nats)
+    )
     password = read_secret(redis.password_file) if redis.password_file is not None else None
     records = RedisConnection(redis.url, password)
     blobs = S3Blobs(place_of(s3, s3.endpoint), clock)

@@ -76,11 +76,15 @@ class _Answers:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NatsOptions:
-    """Where and as whom to connect. `seed` is the text of a user's nkey seed, None where no one signs in."""
+    """Where and as whom to connect. `seed` is the text of a user's nkey seed, None where no one signs in.
+
+    With a `token` the user signs in by that and the seed, as in operator mode.
+    """
 
     urls: Sequence[str]
     name: str
     seed: str | None = None
+    token: str | None = None
     inbox_prefix: str = "_INBOX"
     tls: SSLContext | None = None
 
@@ -232,6 +236,7 @@ class NatsConnection:
 
     async def _connect(self) -> None:
         sign: Callable[[str], bytes] | None = None
+        token = self._options.token
         if self._options.seed is not None:
             key = Ed25519PrivateKey.from_private_bytes(nkeys.raw_seed(self._options.seed))
             sign = partial(_sign, key)
@@ -254,6 +259,7 @@ class NatsConnection:
             reconnected_cb=self._note_back,
             closed_cb=self._note_closed,
             signature_cb=sign,
+            user_jwt_cb=token.encode if token is not None else None,
             tls=self._options.tls,
             # Else whoever sits between could talk us out of it: the offer of TLS is not encrypted.
             tls_handshake_first=self._options.tls is not None,

@@ -299,6 +299,16 @@ class Transfers(Protocol):
         """Give a place back; a second time changes nothing."""
 
 
+class Accounts(Protocol):
+    """The accounts' tokens, as the bus keeps them. Raises `BusAway`, and `BusRefused` for what it refuses."""
+
+    async def token(self, account: str) -> str:
+        """Give an account's token as it stands."""
+
+    async def replace(self, token: str) -> None:
+        """Put a newer token in place; whoever it revokes is cut off."""
+
+
 class Documents(Protocol):
     """The api's lists: documents by kind and id, each with the log entry it was made from.
 

@@ -22,7 +22,7 @@ from fedbus_runtime.errors import SettingsFault
 
 PREFIX = "FEDBUS_"
 NESTED = "__"
-SECRET_BYTES_MAX = 4096
+SECRET_BYTES_MAX = 16_384
 HIDDEN = "(hidden)"
 WELL_KNOWN = frozenset({"minioadmin", "admin", "password", "secret", "changeme", "fedbus", "redis"})
 """Secrets that stand in manuals and examples."""
@@ -59,6 +59,10 @@ class NatsSettings(Section):
     seed_file: Path | None = Field(
         default=None,
         description="File with this service's NATS user seed (SU…); unset = connect without signing in.",
+    )
+    token_file: Path | None = Field(
+        default=None,
+        description="File with the token (JWT) that the seed's user signs in with; unset = by the key alone.",
     )
     ca_file: Path | None = Field(
         default=None,

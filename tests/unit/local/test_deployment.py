@@ -18,7 +18,7 @@ def test_a_second_call_keeps_every_secret_and_adds_what_is_new(tmp_path: Path) -
     assert write(tmp_path, Deployment(clients=["a", "b"])) == ["b"]
     after = contents(tmp_path)
     changed = {name for name in before if before[name] != after[name]}
-    assert changed == {"nats/nats.conf", "state/clients.json"}
+    assert changed == {"state/clients.json"}
     assert set(after) - set(before) == {"clients/b.json"}
 
 

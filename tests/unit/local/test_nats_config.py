@@ -3,13 +3,11 @@
 from pathlib import Path
 
 import pytest
-from fedbus_local import accounts
-from fedbus_local.nats_config import Listeners, Member, render
+from fedbus_local import accounts, identity
+from fedbus_local.nats_config import Listeners, render
 from fedbus_schemas import subjects
 from fedbus_schemas.streams import STREAMS
 
-DEVICE = "U" + "A" * 55
-OTHER = "U" + "B" * 55
 LISTENERS = Listeners(host="127.0.0.1", port=4222, websocket_port=9222, monitor_port=8222)
 
 
@@ -24,24 +22,36 @@ def covers(pattern: str, subject: str) -> bool:
     return len(wanted) == len(given)
 
 
-def written(members: list[Member]) -> str:
-    return render(LISTENERS, Path("/data/nats"), {"controller": "UC", "api": "UA"}, members)
+def written(folder: Path) -> str:
+    return render(LISTENERS, Path("/data/nats"), identity.ensure(folder))
 
 
-def test_each_client_gets_its_own_subjects_and_no_others() -> None:
-    text = written([Member("default", DEVICE), Member("other", OTHER)])
-    [line] = [each for each in text.splitlines() if f"nkey: {DEVICE}" in each]
-    assert f'publish: {{ allow: ["fl.default.ask.{DEVICE}.*"] }}' in line
-    assert f'allow: ["fl.default.task.{DEVICE}.*", "_INBOX.{DEVICE}.>"]' in line
-    assert OTHER not in line
-    assert "allow_responses" not in line
+def test_a_client_gets_its_own_subjects_by_its_key_and_no_others() -> None:
+    may = accounts.CLIENT
+    assert may.publish == ("fl.{{tag(project)}}.ask.{{subject()}}.*",)
+    assert may.subscribe == ("fl.{{tag(project)}}.task.{{subject()}}.*", "_INBOX.{{subject()}}.>")
+    assert not may.answers
+    assert "name()" not in str(may)
 
 
-def test_what_must_hold_of_the_server_is_there() -> None:
-    text = written([])
+def test_an_account_is_signed_anew_only_when_it_says_something_else(tmp_path: Path) -> None:
+    """A later token goes before the one with the revocations, so none is written without need."""
+    first = identity.ensure(tmp_path)
+    assert identity.ensure(tmp_path) == first
+    (tmp_path / "client.scope.nk").unlink()
+    changed = [
+        key
+        for key, token in identity.ensure(tmp_path).accounts.items()
+        if token != first.accounts[key]
+    ]
+    edge = (tmp_path / "edge.account").read_text().strip()
+    assert changed == [edge]
+
+
+def test_what_must_hold_of_the_server_is_there(tmp_path: Path) -> None:
+    text = written(tmp_path)
     assert "sync_interval: always" in text
     assert "max_payload: 1048576" in text
-    assert "share: true" in text
     assert 'http: "127.0.0.1:8222"' in text
     assert "deny" not in text
 

@@ -92,7 +92,7 @@ class Guard:
 
     async def _admit(self, scope: Scope) -> "_Passing":
         headers = Headers(scope=scope)
-        identity = await self._access.identify(headers.get("authorization"))
+        identity = await self._identify(scope, headers.get("authorization"))
         wait_s = self._access.budgets.take(identity.id)
         if wait_s > 0:
             detail = f"{identity.name} asks more often than FEDBUS_API__REQUESTS_PER_S allows"
@@ -102,7 +102,7 @@ class Guard:
         project = _project_of(scope)
         act = None
         allowed = _allows(identity, need, project)
-        if scope["method"] not in READING and (allowed or identity.kind != "anonymous"):
+        if scope["method"] not in READING and not need.public:
             act = await self._access.acts.begin(
                 project, self._record(scope, identity, project, refused=not allowed)
             )
@@ -113,23 +113,28 @@ class Guard:
         scope.setdefault("state", {})[STATE] = identity
         return _Passing(headers.get("authorization"), need, act)
 
+    async def _identify(self, scope: Scope, authorization: str | None) -> Identity:
+        if _is_public(self._doors, scope):
+            address = _address(scope)
+            return Identity(id=f"address:{address}", name=address, kind="anonymous")
+        return await self._access.identify(authorization)
+
     def _record(
         self, scope: Scope, identity: Identity, project: ProjectId, *, refused: bool
     ) -> ActRecord:
-        client = scope.get("client")
         return ActRecord(
             who=f"{identity.kind}:{identity.name}"[:256],
             roles=tuple(sorted(identity.roles_in(project))),
             method=scope["method"][:16],
             path=scope["path"][:TEXT_MAX],
             query=scope["query_string"].decode("latin-1")[:TEXT_MAX],
-            address=(client[0] if client else "")[:64],
+            address=_address(scope),
             asked=self._access.clock.now(),
             status=HTTPStatus.FORBIDDEN if refused else None,
         )
 
     async def _pass(self, passing: "_Passing", scope: Scope, receive: Receive, send: Send) -> None:
-        answer = _Answer(self._access, passing.authorization, send)
+        answer = _Answer(self._access, passing, send)
         body = receive if passing.need.upload else _Bounded(receive, self._access.body_bytes_max)
         try:
             await self._app(scope, body, answer)
@@ -165,9 +170,9 @@ class _Bounded:
 class _Answer:
     """Notes how the request is answered, and cuts off a long answer when the token no longer holds."""
 
-    def __init__(self, access: Access, authorization: str | None, send: Send) -> None:
+    def __init__(self, access: Access, passing: _Passing, send: Send) -> None:
         self._access = access
-        self._authorization = authorization
+        self._passing = passing
         self._send = send
         self._checked = access.clock.monotonic()
         self.status = int(HTTPStatus.INTERNAL_SERVER_ERROR)
@@ -177,6 +182,8 @@ class _Answer:
         if message["type"] == "http.response.start":
             self.status = message["status"]
             self.made = Headers(raw=message["headers"]).get("location", "")[:TEXT_MAX]
+        elif self._passing.need.public:
+            pass  # nobody was asked who they are
         elif self._access.clock.monotonic() - self._checked > RECHECK_AFTER.total_seconds():
             await self._check_again()
         await self._send(message)
@@ -184,7 +191,7 @@ class _Answer:
     async def _check_again(self) -> None:
         self._checked = self._access.clock.monotonic()
         try:
-            await self._access.identify(self._authorization)
+            await self._access.identify(self._passing.authorization)
         except Away:
             return  # asked again with the next part
         except Problem as problem:
@@ -193,6 +200,17 @@ class _Answer:
 
 def _guarded(path: str) -> bool:
     return path == GUARDED or path.startswith(f"{GUARDED}/")
+
+
+def _address(scope: Scope) -> str:
+    client = scope.get("client")
+    return (client[0] if client else "")[:64]
+
+
+def _is_public(table: list[Door], scope: Scope) -> bool:
+    found = next((one for one in table if one.pattern.fullmatch(scope["path"])), None)
+    need = found.needs.get(scope["method"]) if found is not None else None
+    return need is not None and need.public
 
 
 def _need(table: list[Door], scope: Scope) -> Need:

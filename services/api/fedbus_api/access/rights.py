@@ -42,11 +42,13 @@ class Need:
     """What a route needs: a right in the project of its query, or in any project at all.
 
     `upload`: the route takes a body of any length and limits it itself; others take `body_bytes_max`.
+    `public`: nobody is asked who they are; the route itself looks at what they bring.
     """
 
     right: Right | None
     anywhere: bool = False
     upload: bool = False
+    public: bool = False
 
 
 _READ = Need(Right.READ)
@@ -57,6 +59,7 @@ _AUDIT = Need(Right.AUDIT)
 _ADMINISTER = Need(Right.ADMINISTER)
 _KNOWN = Need(Right.READ, anywhere=True)
 _ANYBODY = Need(None, anywhere=True)
+_PUBLIC = Need(None, anywhere=True, public=True)
 
 NEEDS: Mapping[str, Need] = {
     "GET /v1/acts": _AUDIT,
@@ -87,11 +90,19 @@ NEEDS: Mapping[str, Need] = {
     "GET /v1/dead-letters/{sequence}": _OPERATE,
     "DELETE /v1/dead-letters/{sequence}": _OPERATE,
     "POST /v1/dead-letters/{sequence}/retry": _OPERATE,
+    "GET /v1/devices": _READ,
+    "POST /v1/devices/revoke": _ADMINISTER,
+    "DELETE /v1/devices/{device}": _ADMINISTER,
+    "POST /v1/enrol": _PUBLIC,
+    "POST /v1/enrol/renew": _PUBLIC,
     "GET /v1/events": _READ,
     "GET /v1/federation": _READ,
     "POST /v1/federation/initialise": _ADMINISTER,
     "GET /v1/inference-results": _READ,
     "GET /v1/inference-results/count": _READ,
+    "GET /v1/join-tokens": _ADMINISTER,
+    "POST /v1/join-tokens": _ADMINISTER,
+    "DELETE /v1/join-tokens/{join}": _ADMINISTER,
     "GET /v1/metrics": _READ,
     "GET /v1/metrics/count": _READ,
     "GET /v1/models": _READ,
