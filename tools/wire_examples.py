@@ -43,6 +43,7 @@ from fedbus_schemas.asks import (
 )
 from fedbus_schemas.commands import AnswerOutcome, CommandAnswer, CommandKept
 from fedbus_schemas.credentials import Credentials
+from fedbus_schemas.devices import Minted
 from fedbus_schemas.models import INLINE_BYTES_MAX, BlobRef
 from fedbus_schemas.pieces import PIECE_BYTES_MIN, Piece
 from fedbus_schemas.records import (
@@ -155,6 +156,14 @@ def _greeting() -> dict[str, Message]:
         ),
         "beat": Beat(backlog=Backlog(total=3, bytes=812, dropped=0, oldest_age_s=4.2)),
         "noted": Answer(noted=Noted()),
+        "minted": Answer(
+            minted=Minted(
+                token="eyJ0eXAiOiJKV1QiLCJhbGciOiJlZDI1NTE5LW5rZXkifQ.eyJleHAiOjB9.c2lnbmF0dXJl",  # noqa: S106
+                lifetime_s=2419200,
+                expires=NOW + timedelta(days=28),
+                project="default",
+            )
+        ),
     }
 
 

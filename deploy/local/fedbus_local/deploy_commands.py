@@ -31,7 +31,7 @@ def prepare(
         int | None, typer.Option(help="The user id that the services' folders go to; as root only.")
     ] = None,
 ) -> None:
-    """Make what is missing, keep what is there. Again with more clients: NATS reads its file again at SIGHUP.
+    """Make what is missing, keep what is there. Again with more clients: nothing has to be restarted.
 
     Example: fedbus deploy prepare ./secrets --host nats.example.org --client site-1 --client site-2
     """

@@ -53,8 +53,8 @@ async def test_every_v1_route_asks_for_the_token(new_world) -> None:
         paths = (await client.get("/openapi.json")).json()["paths"]
         for path, operations in paths.items():
             for method in operations:
-                if not path.startswith("/v1/"):
-                    continue
+                if not path.startswith("/v1/") or path.startswith("/v1/enrol"):
+                    continue  # a device that joins proves its key instead
                 for headers in ({}, {"Authorization": "Bearer wrong"}):
                     answer = await client.request(method, path, headers=headers)
                     assert answer.status_code == 401, path

@@ -42,7 +42,7 @@ SAMPLES: dict[str, object] = {
     "stream": "INBOX",
     "subject": "fl.default.in.s-1.command",
 }
-CORE = {"notice", "ask", "task"}
+CORE = {"notice", "ask", "task", "mint"}
 """Kinds of subjects that no stream keeps: requests, and what the bus republishes."""
 
 
@@ -161,6 +161,7 @@ def test_live_readers_listen_where_the_streams_republish() -> None:
         "REGISTRY": subjects.live_record("p"),
         "TELEMETRY": subjects.live_telemetry("p"),
         "RECORDS": subjects.live_logged("p"),
+        "DEVICES": subjects.live_device("p"),
         "MBOX": subjects.task("p", DEVICE, "s-1"),
         "COMMANDS": subjects.live_command("p", "k-1"),
         "RESULTS": subjects.live_result("p", "k-1"),
