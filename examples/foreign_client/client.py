@@ -62,7 +62,7 @@ class Client:
         self._project = credentials["project"]
         self._trust = credentials["trust"]
         server, ca = credentials["servers"][0], credentials.get("ca")
-        self._line = Line(server, self._keys.device, self._keys.sign_in, ca)
+        self._line = Line(server, self._keys.device, credentials["token"], self._keys.sign_in, ca)
         self._me = ""
         self._numbers: dict[str, int] = {}
         self._trained: set[tuple[str, int, int]] = set()

@@ -23,10 +23,15 @@ class Lost(Exception):
 
 
 class Line:
-    """A connection. `sign` signs the server's challenge with the device's key."""
+    """A connection of the device with this `token`. `sign` signs the challenge with its key."""
 
     def __init__(
-        self, server: str, device: str, sign: Callable[[bytes], bytes], ca: str | None = None
+        self,
+        server: str,
+        device: str,
+        token: str,
+        sign: Callable[[bytes], bytes],
+        ca: str | None = None,
     ) -> None:
         place = urlsplit(server)
         host, port = place.hostname or "localhost", place.port or PORT
@@ -43,7 +48,7 @@ class Line:
         self._inbox = f"_INBOX.{device}.{secrets.token_hex(8)}"
         self._asked = 0
         told = json.loads(self._line(ANSWER_WITHIN_S).removeprefix(b"INFO "))
-        self._greet(device, base64.urlsafe_b64encode(sign(told["nonce"].encode())))
+        self._greet(token, base64.urlsafe_b64encode(sign(told["nonce"].encode())))
         self._send(f"SUB {self._inbox}.* 1\r\n".encode())
 
     def hear(self, subject: str) -> None:
@@ -73,9 +78,9 @@ class Line:
         """Close."""
         self._socket.close()
 
-    def _greet(self, device: str, signature: bytes) -> None:
+    def _greet(self, token: str, signature: bytes) -> None:
         options = {
-            "nkey": device,
+            "jwt": token,
             "sig": signature.rstrip(b"=").decode(),
             "verbose": False,
             "pedantic": False,

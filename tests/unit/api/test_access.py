@@ -121,7 +121,7 @@ async def test_nobody_gets_past_the_table(guarded) -> None:
 async def test_a_token_is_kept_as_a_hash_and_works_at_every_api(guarded) -> None:
     made = await make(guarded, "operator")
     kept = b"".join(one.data for one in guarded.kept("TOKENS"))
-    assert made.bearer.split("_")[2].encode() not in kept
+    assert made.bearer[21:].encode() not in kept
     async with guarded.client(guarded.another()) as client:
         answer = await client.get("/v1/whoami", headers=bearer(made.bearer))
         assert answer.json() == {
