@@ -22,8 +22,9 @@ def federation(lie: float) -> Federation:
     return Federation(clients, {"w": np.zeros(40, np.float32)})
 
 
-@pytest.mark.parametrize("aggregator", sorted(AGGREGATORS))
+@pytest.mark.parametrize("aggregator", sorted(AGGREGATORS.keys() - {"server_functions"}))
 def test_every_rule_runs_rounds_to_their_end(aggregator: str) -> None:
+    """All but server functions, which are no rule without somebody's code (tests/e2e has them)."""
     ran = federation(1.0).run(rounds=2, aggregator=aggregator)
     assert np.isfinite(ran.model["w"]).all()
     assert len(ran.rounds) == 2
