@@ -1,4 +1,4 @@
-"""Writes `docs/settings.md` from the settings themselves: `python tools/generate_settings_docs.py [--check]`.
+"""Writes `docs/settings.md` from the settings themselves: `python tools/generate_settings_docs.py`.
 
 The tables come from the services' settings classes, `SessionSettings` and the client's `Options`, so that
 what the page says is what the code reads.
@@ -6,7 +6,6 @@ what the page says is what the code reads.
 
 import ast
 import inspect
-import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import MISSING, fields
 from pathlib import Path
@@ -68,16 +67,9 @@ reach them, except `FEDBUS_LOG__LEVEL`. What the commands themselves read:
 """
 
 
-def main() -> int:
-    """Write the page, or with `--check` say whether it is up to date."""
-    text = page()
-    if "--check" not in sys.argv:
-        PAGE.write_text(text, encoding="utf-8")
-        return 0
-    if PAGE.read_text(encoding="utf-8") == text:
-        return 0
-    print(f"{PAGE} is out of date; say: make docs")
-    return 1
+def main() -> None:
+    """Write the page."""
+    PAGE.write_text(page(), encoding="utf-8")
 
 
 def page() -> str:
@@ -252,4 +244,4 @@ def shown(value: object) -> str:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

@@ -1,4 +1,4 @@
-"""Fills the examples into `docs/wire-contract.md`: `python -m tools.generate_wire_contract [--check]`.
+"""Fills the examples into `docs/wire-contract.md`: `python -m tools.generate_wire_contract`.
 
 The prose is written by hand; what stands between `<!-- made: NAME -->` and `<!-- end -->` is made here from the
 code that sends it, so that no example and no limit can say what the code does not.
@@ -7,7 +7,6 @@ code that sends it, so that no example and no limit can say what the code does n
 import base64
 import json
 import re
-import sys
 from collections.abc import Callable
 from hashlib import sha256
 from pathlib import Path
@@ -32,17 +31,9 @@ class NoSuchExample(Exception):
     """The page asks for something that is not made here."""
 
 
-def main() -> int:
-    """Fill the page, or with `--check` say whether it is up to date."""
-    old = PAGE.read_text(encoding="utf-8")
-    new = filled(old)
-    if "--check" not in sys.argv:
-        PAGE.write_text(new, encoding="utf-8")
-        return 0
-    if old == new:
-        return 0
-    print(f"{PAGE} is out of date; say: make docs")
-    return 1
+def main() -> None:
+    """Fill the page."""
+    PAGE.write_text(filled(PAGE.read_text(encoding="utf-8")), encoding="utf-8")
 
 
 def filled(page: str) -> str:
@@ -170,4 +161,4 @@ TABLES: dict[str, Callable[[], str]] = {
 }
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()
