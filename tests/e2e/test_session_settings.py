@@ -139,5 +139,9 @@ def judged(stack: LocalStack, project: str, session: str) -> tuple[set[str], lis
 
 async def test_refuses_server_functions_clearly(stack: LocalStack) -> None:
     async with federation(stack, clients=1) as fed:
-        answer = await fed.http.post("/v1/sessions", json={"server_functions": "class X: ..."})
-        assert (answer.status_code, answer.json()["code"]) == (422, "not_supported")
+        for body, code in (("aggregate", "invalid"), ("client_selection", "not_supported")):
+            source = (
+                f"class {'X' if code == 'invalid' else 'ServerFunctions'}:\n def {body}(self): ..."
+            )
+            answer = await fed.http.post("/v1/sessions", json={"server_functions": source})
+            assert (answer.status_code, answer.json()["code"]) == (422, code)

@@ -99,6 +99,7 @@ class SimKeys:
     def __init__(self, credentials: Credentials) -> None:
         self.device = device_of(credentials.name)
         self.public = public_key(credentials.name)
+        self.token = credentials.token
         self._trust = credentials.trust
 
     def sign(self, domain: bytes, content: str) -> str:
@@ -123,8 +124,10 @@ class SimWorker:
         await asyncio.sleep(current().compute_s)
         return call()
 
-    def close(self) -> None:
-        """Nothing runs outside the loop."""
+    def close(self, last: Callable[[], None] | None = None) -> None:
+        """Nothing runs outside the loop; what was to be done last is done now."""
+        if last is not None:
+            last()
 
 
 async def run_thread(call: Callable[[], T], name: str) -> T:
