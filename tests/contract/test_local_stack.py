@@ -120,6 +120,11 @@ def test_status_is_a_table_or_json(stack: LocalStack) -> None:
     assert {each["state"] for each in content["processes"]} == {"healthy"}
 
 
+def _heed_interrupts() -> None:
+    """Undo that a shell's background jobs, and all they start, ignore SIGINT."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 def test_logs_can_be_chosen_and_followed(stack: LocalStack) -> None:
     answer = fedbus(
         "logs", "--dir", stack.layout.root, "--service", "nats", "-n", "3", "-o", "json"
@@ -128,7 +133,11 @@ def test_logs_can_be_chosen_and_followed(stack: LocalStack) -> None:
     assert [each["process"] for each in lines] == ["nats"] * 3
     command = [sys.executable, "-m", "fedbus_local", "logs", "-f", "-n", "1", "--dir"]
     with subprocess.Popen(
-        [*command, str(stack.layout.root)], stdout=subprocess.PIPE, text=True, env=environment()
+        [*command, str(stack.layout.root)],
+        stdout=subprocess.PIPE,
+        text=True,
+        env=environment(),
+        preexec_fn=_heed_interrupts,  # no thread holds a lock that it needs
     ) as following:
         assert following.stdout is not None
         following.stdout.readline()
