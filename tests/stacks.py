@@ -185,7 +185,7 @@ class Federation:
     gate: Gate
     sites: list[Site]
     stories: dict[str, Story] = field(default_factory=dict)
-    _following: list[asyncio.Task[None]] = field(default_factory=list)
+    _following: dict[str, asyncio.Task[None]] = field(default_factory=dict)
 
     @property
     def names(self) -> list[str]:
@@ -197,7 +197,7 @@ class Federation:
         self.gate.open()
         for site in self.sites:
             site.go()
-        for following in self._following:
+        for following in self._following.values():
             following.cancel()
 
     async def online(self, count: int) -> None:
@@ -222,9 +222,14 @@ class Federation:
         with self.gate.shut():  # until the stream is followed: hints of updates are told once
             session: str = (await self.ask("POST", "/v1/sessions", json=body))["session"]
             story = self.stories[session] = Story()
-            self._following.append(self.group.create_task(story.follow(self.http, session)))
+            self._following[session] = self.group.create_task(story.follow(self.http, session))
             await story.until(lambda: story.happenings, f"{session} is followed")
         return session
+
+    def leave(self, session: str) -> None:
+        """Follow a session no longer: an api has a limit of open event streams."""
+        self._following.pop(session).cancel()
+        del self.stories[session]
 
     async def order(self, session: str, verb: str, **body: Json) -> Json:
         """Give an order: pause, resume, stop, extend."""

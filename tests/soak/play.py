@@ -57,7 +57,7 @@ async def _play(fed: Federation, model: Json, number: int, victim: str | None) -
         await asyncio.to_thread(fed.stack.wait_reborn, victim, pid)
     await fed.ended(session)
     assert [one["counted"] for one in await fed.rounds(session)] == [CLIENTS] * ROUNDS
-    del fed.stories[session]
+    fed.leave(session)
 
 
 async def settled(measure: Callable[[], Awaitable[Sample]]) -> Sample:
