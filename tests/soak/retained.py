@@ -70,7 +70,7 @@ async def run(stack: LocalStack, rounds: int, told: Callable[[str], None] = prin
 async def _session(fed: Federation, number: int) -> None:
     session = await fed.start(TINY, rounds=ROUNDS, seed=number)
     await fed.ended(session)
-    del fed.stories[session]
+    fed.leave(session)
 
 
 def judge(samples: Sequence[Sample]) -> list[Finding]:
