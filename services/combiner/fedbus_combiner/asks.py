@@ -39,6 +39,12 @@ from fedbus_schemas.asks import (
     Welcome,
 )
 from fedbus_schemas.codec import Unreadable, read
+from fedbus_schemas.commands import (
+    CommandAnswer,
+    CommandGrantRequest,
+    CommandProgress,
+    StartTask,
+)
 from fedbus_schemas.ids import ClientId, DeviceKey, ProjectId
 from fedbus_schemas.refusals import RefusalCode
 from fedbus_schemas.registry import ClientRecord
@@ -128,10 +134,10 @@ class Asks:
             "decline": Verb(bytes, Declines(ingest, notes).decline),  # noted as it came
             "report": _verb(ValidationReport, self._on_report),
             "records": Verb(bytes, self._records.take),  # weighed before it is read
-            "start_task": Verb(bytes, commands.start_task),
-            "progress": Verb(bytes, commands.progress),
-            "answer": Verb(bytes, commands.answer),
-            "command_grant": Verb(bytes, commands.grant),
+            "start_task": _verb(StartTask, commands.start_task),
+            "progress": _verb(CommandProgress, commands.progress),
+            "answer": _verb(CommandAnswer, commands.answer),
+            "command_grant": _verb(CommandGrantRequest, commands.grant),
         }
 
     async def on_ask(self, request: Request) -> bytes | None:

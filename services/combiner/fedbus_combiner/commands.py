@@ -7,10 +7,10 @@ client can only speak of commands that were given to it.
 from fedbus_core.commands.state import Command
 from fedbus_runtime.errors import AlreadyStored
 from fedbus_runtime.folded_log import FoldedLog
-from fedbus_runtime.ports import Blobs, Clock, Grants, Streams
+from fedbus_runtime.ports import Blobs, Streams
 from fedbus_schemas import keys, subjects
-from fedbus_schemas.asks import Answer, Grant, Noted
-from fedbus_schemas.codec import Unreadable, digest, read
+from fedbus_schemas.asks import Answer, Noted
+from fedbus_schemas.codec import digest
 from fedbus_schemas.commands import (
     AUTONOMOUS,
     RESULT_BYTES_MAX,
@@ -27,8 +27,7 @@ from fedbus_schemas.refusals import Refusal, RefusalCode
 from fedbus_schemas.registry import ClientRecord
 from fedbus_schemas.streams import RESULTS
 
-LIFETIME_S = 900
-"""How long a grant is valid."""
+from fedbus_combiner.grants import Granting
 
 
 class CommandAsks:
@@ -39,29 +38,28 @@ class CommandAsks:
         streams: Streams,
         log: FoldedLog[Command],
         blobs: Blobs,
-        grants: Grants,
-        clock: Clock,
+        granting: Granting,
     ) -> None:
         self._streams = streams
         self._log = log
         self._blobs = blobs
-        self._grants = grants
-        self._clock = clock
+        self._granting = granting
 
-    async def answer(self, project: ProjectId, sender: ClientRecord, data: bytes) -> Answer:
+    async def answer(
+        self, project: ProjectId, sender: ClientRecord, given: CommandAnswer
+    ) -> Answer:
         """Store an answer, or say why not. Raises `Away` when a server is."""
-        try:
-            given = read(CommandAnswer, data)
-        except Unreadable as error:
-            return Answer.refused(RefusalCode.UNREADABLE, str(error))
         content = given.to_bytes()
-        refusal = await self.refuses(project, sender.client, given.command)
+        state = await self._log.newest(project, given.command)
+        refusal = _refuses(state, sender.client, given.command)
         if refusal is not None and refusal.code is not RefusalCode.COMMAND_ENDED:
             return Answer(refusal=refusal)
         subject = subjects.result_of(project, given.command, sender.client)
         if refusal is not None:
             # A resend after the end is answered as the first time, if there was one.
-            return await self._stored_before(subject, given) or Answer(refusal=refusal)
+            return await self._stored_before(subject, given.command, content) or Answer(
+                refusal=refusal
+            )
         if given.blob is not None:
             key = keys.result(project, sender.client, given.blob.digest)
             if await self._blobs.size(key) != given.blob.size:
@@ -69,31 +67,28 @@ class CommandAsks:
         try:
             await self._streams.append(subject, content)
         except AlreadyStored:
-            first = await self._stored_before(subject, given)
+            first = await self._stored_before(subject, given.command, content)
             if first is None:
                 raise
             return first
-        return _kept(given, content)
+        return _kept(given.command, content)
 
-    async def progress(self, project: ProjectId, sender: ClientRecord, data: bytes) -> Answer:
+    async def progress(
+        self, project: ProjectId, sender: ClientRecord, given: CommandProgress
+    ) -> Answer:
         """Keep how far a client is: only its last word."""
-        try:
-            given = read(CommandProgress, data)
-        except Unreadable as error:
-            return Answer.refused(RefusalCode.UNREADABLE, str(error))
-        refusal = await self.refuses(project, sender.client, given.command)
+        state = await self._log.newest(project, given.command)
+        refusal = _refuses(state, sender.client, given.command)
         if refusal is not None:
             return Answer(refusal=refusal)
         subject = subjects.progress(project, given.command, sender.client)
         await self._streams.append(subject, given.to_bytes())
         return Answer(noted=Noted())
 
-    async def start_task(self, project: ProjectId, sender: ClientRecord, data: bytes) -> Answer:
+    async def start_task(
+        self, project: ProjectId, sender: ClientRecord, given: StartTask
+    ) -> Answer:
         """Hand a client's own task to the controllers, under the client's attested pseudonym."""
-        try:
-            given = read(StartTask, data)
-        except Unreadable as error:
-            return Answer.refused(RefusalCode.UNREADABLE, str(error))
         if not given.command.startswith(own_prefix(sender.client)):
             detail = f"the id of a task of your own begins with {own_prefix(sender.client)}"
             return Answer.refused(RefusalCode.NOT_YOURS, detail)
@@ -109,39 +104,25 @@ class CommandAsks:
         await self._streams.append(subject, taken.to_bytes(), message_id=name)
         return Answer(noted=Noted())
 
-    async def grant(self, project: ProjectId, sender: ClientRecord, data: bytes) -> Answer:
+    async def grant(
+        self, project: ProjectId, sender: ClientRecord, wanted: CommandGrantRequest
+    ) -> Answer:
         """Grant the download of a command's model, or the upload of a result."""
-        try:
-            wanted = read(CommandGrantRequest, data)
-        except Unreadable as error:
-            return Answer.refused(RefusalCode.UNREADABLE, str(error))
-        refusal = await self.refuses(project, sender.client, wanted.command)
+        state = await self._log.newest(project, wanted.command)
+        refusal = _refuses(state, sender.client, wanted.command)
         if refusal is not None:
             return Answer(refusal=refusal)
-        now = self._clock.now()
+        assert state is not None
         if wanted.purpose == "download":
-            state = await self._log.newest(project, wanted.command)
-            if state is None or state.created.model != wanted.blob:
+            if state.created.model != wanted.blob:
                 detail = f"model {wanted.blob.digest} is not the command's"
                 return Answer.refused(RefusalCode.BLOB_NOT_GRANTED, detail)
-            signed = self._grants.download(keys.model(project, wanted.blob.digest), now, LIFETIME_S)
-            exists = False
-        else:
-            if wanted.blob.size > RESULT_BYTES_MAX:
-                detail = f"a result has at most {RESULT_BYTES_MAX} bytes"
-                return Answer.refused(RefusalCode.TOO_LARGE, detail)
-            key = keys.result(project, sender.client, wanted.blob.digest)
-            exists = await self._blobs.size(key) == wanted.blob.size
-            signed = self._grants.upload(key, wanted.blob.digest, wanted.blob.size, now, LIFETIME_S)
-        method = "GET" if wanted.purpose == "download" else "PUT"
-        grant = Grant(
-            method=method,
-            url=signed.url,
-            headers=dict(signed.headers),
-            expires=signed.expires,
-            exists=exists,
-        )
-        return Answer(grant=grant)
+            return self._granting.download(keys.model(project, wanted.blob.digest))
+        if wanted.blob.size > RESULT_BYTES_MAX:
+            detail = f"a result has at most {RESULT_BYTES_MAX} bytes"
+            return Answer.refused(RefusalCode.TOO_LARGE, detail)
+        key = keys.result(project, sender.client, wanted.blob.digest)
+        return await self._granting.upload(key, wanted.blob)
 
     async def ended(
         self, project: ProjectId, commands: tuple[CommandId, ...]
@@ -150,29 +131,29 @@ class CommandAsks:
         states = [(one, await self._log.newest(project, one)) for one in commands]
         return tuple(one for one, state in states if state is not None and state.ended is not None)
 
-    async def refuses(
-        self, project: ProjectId, client: ClientId, command: CommandId
-    ) -> Refusal | None:
-        """Give the reason why a client may say nothing about a command, or None. Raises `Away`."""
-        state = await self._log.newest(project, command)
-        if state is None:
-            return Refusal(code=RefusalCode.COMMAND_UNKNOWN, detail=f"command {command}")
-        if not state.is_for(client):
-            return Refusal(code=RefusalCode.NOT_TARGETED, detail=f"command {command}")
-        if state.ended is not None:
-            detail = f"command {command} is {state.ended.status}"
-            return Refusal(code=RefusalCode.COMMAND_ENDED, detail=detail)
-        return None
-
-    async def _stored_before(self, subject: str, given: CommandAnswer) -> Answer | None:
+    async def _stored_before(
+        self, subject: str, command: CommandId, content: bytes
+    ) -> Answer | None:
         first = await self._streams.last(RESULTS, subject)
         if first is None:
             return None
-        if first.data != given.to_bytes():
-            detail = f"command {given.command}: another answer was stored first"
+        if first.data != content:
+            detail = f"command {command}: another answer was stored first"
             return Answer.refused(RefusalCode.ALREADY_ANSWERED, detail)
-        return _kept(given, first.data)
+        return _kept(command, content)
 
 
-def _kept(given: CommandAnswer, content: bytes) -> Answer:
-    return Answer(kept=CommandKept(command=given.command, answer=digest(content)))
+def _refuses(state: Command | None, client: ClientId, command: CommandId) -> Refusal | None:
+    """Give the reason why a client may say nothing about a command, or None."""
+    if state is None:
+        return Refusal(code=RefusalCode.COMMAND_UNKNOWN, detail=f"command {command}")
+    if not state.is_for(client):
+        return Refusal(code=RefusalCode.NOT_TARGETED, detail=f"command {command}")
+    if state.ended is not None:
+        detail = f"command {command} is {state.ended.status}"
+        return Refusal(code=RefusalCode.COMMAND_ENDED, detail=detail)
+    return None
+
+
+def _kept(command: CommandId, content: bytes) -> Answer:
+    return Answer(kept=CommandKept(command=command, answer=digest(content)))

@@ -34,14 +34,20 @@ class Granting:
     async def grant(self, project: ProjectId, sender: ClientRecord, wanted: GrantRequest) -> Answer:
         """Answer a grant request that nothing is against. Raises `Away` when a server is."""
         if wanted.purpose == "download":
-            return self._download(keys.model(project, wanted.blob.digest))
+            return self.download(keys.model(project, wanted.blob.digest))
         if wanted.purpose == "package":
-            return self._download(keys.package(project, wanted.blob.digest))
-        key = keys.update(project, sender.client, wanted.blob.digest)
-        exists = await self._blobs.size(key) == wanted.blob.size
-        return Answer(grant=_grant(self._upload(key, wanted.blob), exists=exists))
+            return self.download(keys.package(project, wanted.blob.digest))
+        return await self.upload(
+            keys.update(project, sender.client, wanted.blob.digest), wanted.blob
+        )
 
-    def _download(self, key: str) -> Answer:
+    async def upload(self, key: str, blob: BlobRef) -> Answer:
+        """Grant the upload of a blob, and say whether it is there. Raises `StoreAway`."""
+        exists = await self._blobs.size(key) == blob.size
+        return Answer(grant=_grant(self._upload(key, blob), exists=exists))
+
+    def download(self, key: str) -> Answer:
+        """Grant the download of a blob."""
         return Answer(grant=_grant(self._grants.download(key, self._clock.now(), LIFETIME_S)))
 
     async def refuses(

@@ -60,7 +60,8 @@ async def body(service: Service[CombinerSettings]) -> None:
     registry = ClientRegistry(ports.streams)
     service.measure_with(partial(_measure, ports, registry))
     command_log = FoldedLog[Command](ports.streams, fold_command, COMMANDS, subjects.command_log)
-    commands = CommandAsks(ports.streams, command_log, ports.blobs, ports.grants, ports.clock)
+    granting = Granting(log, ports.blobs, ports.grants, ports.clock)
+    commands = CommandAsks(ports.streams, command_log, ports.blobs, granting)
     asks = Asks(
         ports.streams,
         log,
@@ -71,7 +72,7 @@ async def body(service: Service[CombinerSettings]) -> None:
         arrivals,
         (
             Ingest(ports.streams, rounds, log),
-            Granting(log, ports.blobs, ports.grants, ports.clock),
+            granting,
             Syncing(ports.streams, log, commands),
             Places(ports.transfers, limits.of_transfers, ports.clock),
             Records(ports.streams, ports.clock, service.settings.records),
