@@ -103,6 +103,7 @@ class Asks:
 
     def __init__(
         self,
+        *,
         streams: Streams,
         log: FoldedLog[Session],
         registry: ClientRegistry,
@@ -110,7 +111,12 @@ class Asks:
         clock: Clock,
         notes: Notes,
         arrivals: Signal,
-        handlers: tuple[Ingest, Granting, Syncing, Places, Records, CommandAsks],
+        ingest: Ingest,
+        granting: Granting,
+        syncing: Syncing,
+        places: Places,
+        records: Records,
+        commands: CommandAsks,
     ) -> None:
         self._streams = streams
         self._log = log
@@ -119,9 +125,9 @@ class Asks:
         self._clock = clock
         self._notes = notes
         self._arrivals = arrivals
+        self._records = records
         self._heard: dict[ProjectId, dict[ClientId, None]] = {}
         self._turns: WeakValueDictionary[ProjectId, Joined[None]] = WeakValueDictionary()
-        ingest, granting, syncing, places, self._records, commands = handlers
         granted = places.for_grants(granting.grant, granting.refuses)
         pieced = places.for_grants(granting.pieces, granting.refuses)
         self._verbs: dict[str, Verb[Any]] = {
@@ -133,7 +139,7 @@ class Asks:
             "done": _verb(TransferDone, places.for_endings(granting.forget)),
             "decline": Verb(bytes, Declines(ingest, notes).decline),  # noted as it came
             "report": _verb(ValidationReport, self._on_report),
-            "records": Verb(bytes, self._records.take),  # weighed before it is read
+            "records": Verb(bytes, records.take),  # weighed before it is read
             "start_task": _verb(StartTask, commands.start_task),
             "progress": _verb(CommandProgress, commands.progress),
             "answer": _verb(CommandAnswer, commands.answer),

@@ -63,21 +63,19 @@ async def body(service: Service[CombinerSettings]) -> None:
     granting = Granting(log, ports.blobs, ports.grants, ports.clock)
     commands = CommandAsks(ports.streams, command_log, ports.blobs, granting)
     asks = Asks(
-        ports.streams,
-        log,
-        registry,
-        ports.presence,
-        ports.clock,
-        notes,
-        arrivals,
-        (
-            Ingest(ports.streams, rounds, log),
-            granting,
-            Syncing(ports.streams, log, commands),
-            Places(ports.transfers, limits.of_transfers, ports.clock),
-            Records(ports.streams, ports.clock, service.settings.records),
-            commands,
-        ),
+        streams=ports.streams,
+        log=log,
+        registry=registry,
+        presence=ports.presence,
+        clock=ports.clock,
+        notes=notes,
+        arrivals=arrivals,
+        ingest=Ingest(ports.streams, rounds, log),
+        granting=granting,
+        syncing=Syncing(ports.streams, log, commands),
+        places=Places(ports.transfers, limits.of_transfers, ports.clock),
+        records=Records(ports.streams, ports.clock, service.settings.records),
+        commands=commands,
     )
     tallies = Tallies(ports.streams, ports.wire, ports.records, rounds)
     service.supervise("notes", notes.run())
