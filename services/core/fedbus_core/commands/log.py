@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import assert_never
 
-from fedbus_schemas.codec import Unreadable, digest, read, read_command_events
+from fedbus_schemas.codec import digest, read_command_events
 from fedbus_schemas.command_events import (
     AnyCommandEvent,
     CommandCreated,
@@ -12,11 +12,11 @@ from fedbus_schemas.command_events import (
     CommandEnded,
     CommandEntry,
 )
-from fedbus_schemas.envelope import GENESIS, CloudEvent
+from fedbus_schemas.envelope import GENESIS
 
 from fedbus_core.commands.decide import trace_id
 from fedbus_core.commands.state import Command
-from fedbus_core.rounds.log import LogBroken
+from fedbus_core.rounds.log import LogBroken, cloud_events, read_as
 
 
 def seal(
@@ -36,18 +36,7 @@ def seal(
         number=number,
         previous=state.head if state else GENESIS,
         cause=cause,
-        events=tuple(
-            CloudEvent(
-                id=f"{command}/{number}/{index}",
-                source=f"/projects/{project}/controller",
-                type=event.TYPE,
-                subject=command,
-                time=now,
-                traceparent=f"00-{trace}-{trace[:16]}-01",
-                data=event.model_dump(mode="json", exclude_none=True),
-            )
-            for index, event in enumerate(events, start=1)
-        ),
+        events=cloud_events(project, command, number, ((one, trace) for one in events), now),
     ).to_bytes()
 
 
@@ -72,10 +61,7 @@ def fold(state: Command | None, data: bytes, sequence: int) -> Command:
 
 def read_entry(data: bytes) -> tuple[CommandEntry, tuple[AnyCommandEvent, ...]]:
     """Read an entry and its events. Raises `LogBroken` when it cannot be read, `UnknownEvent`."""
-    try:
-        entry = read(CommandEntry, data)
-    except Unreadable as error:
-        raise LogBroken(f"an entry cannot be read: {error}") from error
+    entry = read_as(CommandEntry, data)
     return entry, read_command_events(entry)
 
 

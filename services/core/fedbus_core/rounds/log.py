@@ -4,16 +4,21 @@ The chain is over the stored bytes: `previous` of an entry is the SHA-256 of the
 lies in the stream.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime
+from typing import TypeVar
 
 from fedbus_schemas.codec import Unreadable, digest, read, read_events
 from fedbus_schemas.envelope import GENESIS, CloudEvent, Entry
-from fedbus_schemas.events import AnyEvent, RoundOpened, SessionStarted
+from fedbus_schemas.events import AnyEvent, Event, RoundOpened, SessionStarted
 from fedbus_schemas.ids import InstanceName
+from fedbus_schemas.traces import root_span, traceparent
+from fedbus_schemas.wire import Message
 
 from fedbus_core.rounds.evolve import begin, evolve
 from fedbus_core.rounds.state import Session
+
+M = TypeVar("M", bound=Message)
 
 
 class LogBroken(ValueError):
@@ -37,21 +42,32 @@ def seal(
         number=number,
         previous=state.head if state else GENESIS,
         cause=cause,
-        events=tuple(
-            CloudEvent(
-                id=f"{session}/{number}/{index}",
-                source=f"/projects/{project}/controller",
-                type=event.TYPE,
-                subject=session,
-                time=now,
-                traceparent=trace,
-                data=event.model_dump(mode="json", exclude_none=True, by_alias=True),
-            )
-            for index, (event, trace) in enumerate(_traced(state, events), start=1)
-        ),
+        events=cloud_events(project, session, number, _traced(state, events), now),
         by=by,
     )
     return entry.to_bytes()
+
+
+def cloud_events(
+    project: str,
+    name: str,
+    number: int,
+    traced: Iterable[tuple[Event, str | None]],
+    now: datetime,
+) -> tuple[CloudEvent, ...]:
+    """Wrap the events of entry `number` in the log of a session or a command `name`, each with its trace."""
+    return tuple(
+        CloudEvent(
+            id=f"{name}/{number}/{index}",
+            source=f"/projects/{project}/controller",
+            type=event.TYPE,
+            subject=name,
+            time=now,
+            traceparent=traceparent(trace, root_span(trace)) if trace else None,
+            data=event.model_dump(mode="json", exclude_none=True, by_alias=True),
+        )
+        for index, (event, trace) in enumerate(traced, start=1)
+    )
 
 
 def fold(state: Session | None, data: bytes, sequence: int) -> Session:
@@ -82,11 +98,16 @@ def fold(state: Session | None, data: bytes, sequence: int) -> Session:
 
 def read_entry(data: bytes) -> tuple[Entry, tuple[AnyEvent, ...]]:
     """Read an entry and its events. Raises `LogBroken` when it cannot be read, `UnknownEvent`."""
+    entry = read_as(Entry, data)
+    return entry, read_events(entry)
+
+
+def read_as(kind: type[M], data: bytes) -> M:
+    """Read an entry of this kind without its events. Raises `LogBroken` when it cannot be read."""
     try:
-        entry = read(Entry, data)
+        return read(kind, data)
     except Unreadable as error:
         raise LogBroken(f"an entry cannot be read: {error}") from error
-    return entry, read_events(entry)
 
 
 def _traced(
@@ -98,4 +119,4 @@ def _traced(
     for event in events:
         if isinstance(event, RoundOpened):
             trace = event.trace_id
-        yield event, f"00-{trace}-{trace[:16]}-01" if trace else None
+        yield event, trace
