@@ -26,6 +26,7 @@ from fedbus_runtime.signing_keys import Signer
 from fedbus_runtime.together import together
 from fedbus_schemas import signing, subjects
 from fedbus_schemas.codec import UnknownEvent, Unreadable, read, read_command_input
+from fedbus_schemas.command_events import CommandEnded
 from fedbus_schemas.commands import (
     TARGETS_MAX,
     AnswersCame,
@@ -61,9 +62,13 @@ class OpenCommands:
         self.open: dict[tuple[ProjectId, CommandId], ClientId | None] = {}
 
     async def read(self) -> None:
-        """Fold every command of the stream once."""
-        for subject in await self._streams.subjects(COMMANDS, subjects.ALL_COMMANDS):
-            await self._look(subjects.token(subject, 1), subjects.token(subject, 3))
+        """Fold every command whose last entry does not end it."""
+        found = sorted(await self._streams.subjects(COMMANDS, subjects.ALL_COMMANDS))
+        for message in await self._streams.latest(COMMANDS, found):
+            if not _ends(message):
+                await self._look(
+                    subjects.token(message.subject, 1), subjects.token(message.subject, 3)
+                )
 
     async def follow(self) -> None:
         """Keep up with the live feed until cancelled."""
@@ -84,6 +89,15 @@ class OpenCommands:
             self.open[project, command] = state.created.origin
         else:
             self.open.pop((project, command), None)
+
+
+def _ends(message: StoredMessage) -> bool:
+    """Say whether an entry is the last one of its command."""
+    try:
+        _, events = read_entry(message.data)
+    except (LogBroken, UnknownEvent):
+        return False
+    return any(isinstance(event, CommandEnded) for event in events)
 
 
 class CommandHandlers:
