@@ -132,17 +132,20 @@ class CommandHandlers:
         _, project, _, command, _ = message.subject.split(".")
         newest = await self._streams.last(RESULTS, subjects.result_of(project, command))
         if newest is None or newest.sequence <= message.sequence:
-            await self.look(project, command)
+            await self._look(project, command, message)
 
     async def look(self, project: ProjectId, command: CommandId) -> None:
         """Look whether everyone has answered; if so, the command ends."""
+        newest = await self._streams.last(RESULTS, subjects.result_of(project, command))
+        if newest is not None:
+            await self._look(project, command, newest)
+
+    async def _look(self, project: ProjectId, command: CommandId, newest: StoredMessage) -> None:
         state = await self._fold.newest(project, command)
         if state is None or state.ended is not None:
             return
-        subject = subjects.result_of(project, command)
-        stored = await self._streams.subjects(RESULTS, subject)
-        newest = await self._streams.last(RESULTS, subject)
-        if newest is not None and len(stored) >= len(state.created.targets):
+        stored = await self._streams.subjects(RESULTS, subjects.result_of(project, command))
+        if len(stored) >= len(state.created.targets):
             name = f"answers.{newest.sequence}"
             await self._settle(project, command, AnswersCame(), name, newest.time)
 
