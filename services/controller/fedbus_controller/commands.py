@@ -24,7 +24,7 @@ from fedbus_runtime.ports import StoredMessage, Streams, Wire
 from fedbus_runtime.registry import ClientRegistry
 from fedbus_runtime.signing_keys import Signer
 from fedbus_runtime.together import together
-from fedbus_schemas import signing, subjects
+from fedbus_schemas import subjects
 from fedbus_schemas.codec import UnknownEvent, Unreadable, read, read_command_input
 from fedbus_schemas.command_events import CommandEnded
 from fedbus_schemas.commands import (
@@ -39,13 +39,12 @@ from fedbus_schemas.commands import (
 from fedbus_schemas.ids import ClientId, CommandId, DeviceKey, ProjectId
 from fedbus_schemas.refusals import RefusalCode
 from fedbus_schemas.streams import COMMANDS, INBOX, RESULTS
-from fedbus_schemas.tasks import SignedMail
 
 from fedbus_controller.candidates import Candidates
+from fedbus_controller.mailing import PUBLISHES_MAX, signed_mail
 
 ATTEMPTS_MAX = 5
 CONFLICT_RETRY_S = 0.1
-PUBLISHES_MAX = 128
 WITHDRAWN_S = 3_600.0
 """How long the mail of a withdrawn task stays: who comes back later asks whether its command is over."""
 
@@ -246,13 +245,12 @@ class CommandPerformer:
             await self._keep_deadline(state)
 
     async def _send(self, state: Command) -> None:
-        targets = state.created.targets if state.created.origin is None else ()
-        if state.created.origin is not None and state.ended is not None:
-            targets = state.created.targets  # its client is only told the end
-        slots = asyncio.Semaphore(PUBLISHES_MAX)
         over = state.ended is not None
+        if state.created.origin is not None and not over:
+            return  # its client is only told the end
+        slots = asyncio.Semaphore(PUBLISHES_MAX)
         ttl_s = WITHDRAWN_S if over else None
-        records = await self._registry.by_clients(state.project, targets)
+        records = await self._registry.by_clients(state.project, state.created.targets)
         async with together() as group:
             for client, record in records.items():
                 group.create_task(self._publish(slots, state, record.device, client, ttl_s))
@@ -265,14 +263,9 @@ class CommandPerformer:
         client: ClientId,
         ttl_s: float | None,
     ) -> None:
-        content = mail(state, device, client).to_bytes().decode()
-        signed = SignedMail(
-            mail=content,
-            key=self._signer.public,
-            signature=self._signer.sign(signing.MAIL, content),
-        )
         subject = subjects.command_mail(state.project, device, state.command)
         async with slots:
+            signed = signed_mail(self._signer, mail(state, device, client))
             await self._streams.append(subject, signed.to_bytes(), ttl_s=ttl_s)
 
     async def _keep_deadline(self, state: Command) -> None:

@@ -11,7 +11,7 @@ from fedbus_runtime.signing_keys import Signer
 from fedbus_runtime.together import together
 from fedbus_schemas import signing, subjects
 from fedbus_schemas.ids import DeviceKey, Sha256
-from fedbus_schemas.tasks import Mail, SignedMail
+from fedbus_schemas.tasks import CommandMail, Mail, SignedMail
 
 from fedbus_controller.small_models import SmallModels
 
@@ -69,12 +69,7 @@ class Mailing:
             receipts=receipts(state, client),
             tasks=tasks(state, client, lambda model: inline.get(model.digest)),
         )
-        content = mail.to_bytes().decode()
-        return SignedMail(
-            mail=content,
-            key=self._signer.public,
-            signature=self._signer.sign(signing.MAIL, content),
-        )
+        return signed_mail(self._signer, mail)
 
     async def _small_models(self, state: Session) -> dict[Sha256, str]:
         """Read the models that are small enough to ride along."""
@@ -83,3 +78,9 @@ class Mailing:
             if model.size <= state.settings.inline_bytes_max:
                 found[model.digest] = await self._small.read(state.project, model)
         return found
+
+
+def signed_mail(signer: Signer, mail: Mail | CommandMail) -> SignedMail:
+    """Sign the exact bytes of a mail."""
+    content = mail.to_bytes().decode()
+    return SignedMail(mail=content, key=signer.public, signature=signer.sign(signing.MAIL, content))
