@@ -94,11 +94,10 @@ def _deadline_ignored(original: Any) -> Any:
 def _step_unchecked(original: Any) -> Any:
     """decide: the result of any step of the attempt is taken."""
 
-    def finished(state: Any, given: Any, facts: Any) -> Any:
-        opened = state.round
-        if opened is not None and opened.closing is not None:
+    def finished(state: Any, opened: Any, given: Any, facts: Any) -> Any:
+        if opened.closing is not None:
             given = given.model_copy(update={"step": opened.step})
-        return original(state, given, facts)
+        return original(state, opened, given, facts)
 
     return finished
 
@@ -113,10 +112,10 @@ def _any_attempt(original: Any) -> Any:
 
 
 def _minimum_ignored(original: Any) -> Any:
-    def finished(state: Any, given: Any, facts: Any) -> Any:
-        if given.counted and state.round is not None and state.round.closing is not None:
-            return decisions.Decision(decisions._completed(state, state.round, given, facts))
-        return original(state, given, facts)
+    def finished(state: Any, opened: Any, given: Any, facts: Any) -> Any:
+        if given.counted and opened.closing is not None:
+            return decisions.Decision(decisions._completed(state, opened, given, facts))
+        return original(state, opened, given, facts)
 
     return finished
 

@@ -97,12 +97,10 @@ def decide(state: Session | None, given: Input, facts: Facts) -> Decision:
             return _archive(state)
         case PauseSession() | ResumeSession() | StopSession() | ExtendSession():
             return _command(state, given, facts)
-        case TargetReached():
-            return _target(state, given, facts)
-        case DeadlineFired():
-            return _deadline(state, given, facts)
-        case FinishResult():
-            return _finished(state, given, facts)
+        case DeadlineFired() if state.phase is SessionPhase.WAITING:
+            return _look(state, given, facts)
+        case TargetReached() | DeadlineFired() | FinishResult():
+            return _in_round(state, given, facts)
         case ClientsChanged():
             return _clients(state, facts)
         case _:
@@ -139,11 +137,7 @@ def _command(
         case ResumeSession():
             if state.phase is not SessionPhase.PAUSED:
                 return _nothing(RefusalCode.NOT_POSSIBLE_NOW, f"the session is {state.phase}")
-            following = (
-                ()
-                if state.round
-                else _next_round(state, facts, state.completed + 1, state.next_attempt)
-            )
+            following = () if state.round else _next_round(state, facts)
             return Decision((SessionResumed(), *following))
         case StopSession():
             stopped = SessionStopped(reason=given.reason)
@@ -188,15 +182,29 @@ def _clients(state: Session, facts: Facts) -> Decision:
         return _nothing(RefusalCode.NOT_POSSIBLE_NOW, "the session does not wait for clients")
     if len(facts.online) < state.settings.minimum:
         return _nothing(RefusalCode.NOT_POSSIBLE_NOW, "still too few clients")
-    return Decision(_next_round(state, facts, state.completed + 1, state.next_attempt))
+    return Decision(_next_round(state, facts))
 
 
-def _target(state: Session, given: TargetReached, facts: Facts) -> Decision:
+def _in_round(
+    state: Session, given: TargetReached | DeadlineFired | FinishResult, facts: Facts
+) -> Decision:
     opened = state.round
     if opened is None or not opened.is_attempt(given.round, given.attempt):
         return _nothing(
             RefusalCode.ROUND_CLOSED, f"round {given.round}.{given.attempt} is not open"
         )
+    match given:
+        case TargetReached():
+            return _target(opened, facts)
+        case DeadlineFired():
+            return _deadline(state, opened, given, facts)
+        case FinishResult():
+            return _finished(state, opened, given, facts)
+        case _:
+            assert_never(given)
+
+
+def _target(opened: Round, facts: Facts) -> Decision:
     if opened.phase is not RoundPhase.COLLECTING:
         return _nothing(RefusalCode.NOT_POSSIBLE_NOW, "the round is closing already")
     if facts.cutoff <= opened.cutoff:
@@ -204,27 +212,16 @@ def _target(state: Session, given: TargetReached, facts: Facts) -> Decision:
     return Decision((_closing(opened, facts.cutoff, ClosingReason.TARGET),))
 
 
-def _deadline(state: Session, given: DeadlineFired, facts: Facts) -> Decision:
-    if state.phase is SessionPhase.WAITING:
-        return _look(state, given, facts)
-    opened = state.round
-    if opened is None or not opened.is_attempt(given.round, given.attempt):
-        return _nothing(
-            RefusalCode.ROUND_CLOSED, f"round {given.round}.{given.attempt} is not open"
-        )
+def _deadline(state: Session, opened: Round, given: DeadlineFired, facts: Facts) -> Decision:
     if given.due != opened.deadline:
         return _nothing(RefusalCode.NOT_POSSIBLE_NOW, "the deadline was moved")
     if opened.phase is not RoundPhase.COLLECTING:
         return _nothing(RefusalCode.NOT_POSSIBLE_NOW, "the round is closing already")
     grace = timedelta(seconds=state.settings.grace_s)
     if grace and not opened.moved and facts.now - opened.deadline > LATE_TOLERANCE:
-        return Decision(
-            (
-                DeadlineMoved(
-                    round=opened.number, attempt=opened.attempt, deadline=facts.now + grace
-                ),
-            )
-        )
+        later = facts.now + grace
+        moved = DeadlineMoved(round=opened.number, attempt=opened.attempt, deadline=later)
+        return Decision((moved,))
     if facts.cutoff == 0:
         return Decision(_attempt_failed(state, opened, facts, 0, ()))
     return Decision((_closing(opened, facts.cutoff, ClosingReason.DEADLINE),))
@@ -234,24 +231,19 @@ def _look(state: Session, given: DeadlineFired, facts: Facts) -> Decision:
     """A waiting session's time to look again has come."""
     if given.due != state.look_again:
         return _nothing(RefusalCode.NOT_POSSIBLE_NOW, "the next look comes later")
-    number = state.completed + 1
     if (
         len(facts.online) < state.settings.minimum
         and state.settings.below_minimum is BelowMinimum.FAIL
     ):
         detail = f"{len(facts.online)} clients online, {state.settings.minimum} needed"
-        return Decision(
-            (SessionFailed(round=number, reason=FailureReason.NO_CLIENTS, detail=detail),)
+        failed = SessionFailed(
+            round=state.completed + 1, reason=FailureReason.NO_CLIENTS, detail=detail
         )
-    return Decision(_next_round(state, facts, number, state.next_attempt))
+        return Decision((failed,))
+    return Decision(_next_round(state, facts))
 
 
-def _finished(state: Session, given: FinishResult, facts: Facts) -> Decision:
-    opened = state.round
-    if opened is None or not opened.is_attempt(given.round, given.attempt):
-        return _nothing(
-            RefusalCode.ROUND_CLOSED, f"round {given.round}.{given.attempt} is not open"
-        )
+def _finished(state: Session, opened: Round, given: FinishResult, facts: Facts) -> Decision:
     if opened.phase is RoundPhase.COLLECTING or opened.closing is None or opened.step != given.step:
         return _nothing(RefusalCode.NOT_POSSIBLE_NOW, f"step {given.step} is not the one under way")
     if given.failure:
@@ -324,7 +316,7 @@ def _attempt_failed(
     if state.phase is SessionPhase.PAUSED:
         return ended
     if opened.attempt % state.settings.attempts_max != 0:
-        return *ended, *_next_round(state, facts, opened.number, opened.attempt + 1)
+        return *ended, *_next_round(state, facts)
     if state.settings.below_minimum is BelowMinimum.FAIL:
         detail = (
             f"{valid} valid updates of {opened.minimum} needed, after {opened.attempt} attempts"
@@ -333,7 +325,7 @@ def _attempt_failed(
             round=opened.number, reason=FailureReason.BELOW_MINIMUM, detail=detail
         )
         return *ended, ending
-    return *ended, _waiting(state.settings, facts, opened.number, opened.attempt + 1, rest=True)
+    return *ended, _waiting(state.settings, facts, opened.number, state.next_attempt, rest=True)
 
 
 def _functions_failed(state: Session, opened: Round, given: FinishResult) -> tuple[AnyEvent, ...]:
@@ -352,8 +344,8 @@ def _functions_failed(state: Session, opened: Round, given: FinishResult) -> tup
     return failed, *_pruned(state, opened), ending
 
 
-def _next_round(state: Session, facts: Facts, number: int, attempt: int) -> tuple[AnyEvent, ...]:
-    return _open(state.settings, state.model, facts, number, attempt)
+def _next_round(state: Session, facts: Facts) -> tuple[AnyEvent, ...]:
+    return _open(state.settings, state.model, facts, state.completed + 1, state.next_attempt)
 
 
 def _open(
