@@ -90,6 +90,21 @@ def test_a_broken_part_costs_the_others_nothing(app: typer.Typer) -> None:
         assert name not in done.output
 
 
+def test_only_the_parts_that_the_first_word_names_are_loaded(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setitem(sys.modules, __name__, sys.modules.get(__name__, _this()))
+    offered = [part("audit", "parts"), part("local", "local"), part("broken", "missing")]
+    for word, found in (("audit", ["verify"]), ("session", ["list"]), ("client", ["run", "list"])):
+        group: Any = typer.main.get_command(cli.gather(offered, word))
+        assert set(found) <= set(group.commands[word].commands)
+        assert "up" not in group.commands
+    assert not caplog.records
+    for word in ("", "up", "local", "--version", "meeting"):
+        group = typer.main.get_command(cli.gather(offered, word))
+        assert {"up", "audit", "session", "client"} <= set(group.commands)
+
+
 def test_a_function_is_found_by_its_place() -> None:
     assert find_function("os.path:join").__name__ == "join"
     for bad in ("join", "os.path:", "os.path:nothing", "no_such_module:f", "os:sep"):

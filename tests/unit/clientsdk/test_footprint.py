@@ -103,3 +103,19 @@ def test_the_version_is_the_packages() -> None:
     from importlib.metadata import version
 
     assert fedbus.__version__ == version("fedbus")
+
+
+COMMAND = """
+import json, sys
+from importlib.metadata import entry_points
+from fedbus import cli
+cli.gather(entry_points(group=cli.GROUP), "session")
+print(json.dumps({"names": sorted(sys.modules)}))
+"""
+
+
+def test_an_operators_command_loads_neither_the_bus_nor_the_local_stack() -> None:
+    names = probe(COMMAND)["names"]
+    assert isinstance(names, list)
+    assert "fedbus.operator.sessions" in names
+    assert {"nats", "valkey", "fedbus.client", "fedbus_local", "fedbus_core"}.isdisjoint(names)
