@@ -115,8 +115,7 @@ class AsyncRecords:
         sort: str | None = None,
     ) -> AsyncIterator[ResultView]:
         """List inference results, under the name that FEDn has for them."""
-        asked = with_fields(filters, model=model_id)
-        return self._http.rows(ResultView, "/v1/inference-results", asked, sort, n_max)
+        return self.get_inference_results(model_id, n_max=n_max, filters=filters, sort=sort)
 
     def get_status_events(
         self,
