@@ -6,41 +6,18 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable
-from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any
 
 import yaml
-from fedbus import cli
 from fedbus._tensorfile import write
-from fedbus.errors import FedbusError
-from fedbus.exit_codes import exit_code
 from fedbus_local.stack import LocalStack
-from typer.testing import CliRunner
 
-from tests.stacks import Federation, eventually, federation
+from tests.e2e.commands import environment, say
+from tests.stacks import eventually, federation
 from tests.trainers import TINY
 
-APP = cli.gather(entry_points(group=cli.GROUP))
 Say = Callable[..., Any]
-
-
-def environment(fed: Federation) -> dict[str, str]:
-    return {
-        "FEDBUS_API_URL": fed.stack.api_url,
-        "FEDBUS_API_TOKEN": fed.stack.api_token,
-        "FEDBUS_PROJECT": fed.project,
-    }
-
-
-def say(given: dict[str, str], *words: object, code: int = 0) -> str:
-    """Run a command in this process; give what it printed."""
-    done = CliRunner().invoke(APP, [str(word) for word in words], env=given)
-    ended = done.exit_code
-    if isinstance(done.exception, FedbusError):
-        ended = exit_code(done.exception)
-    assert ended == code, (words, done.output, done.exception)
-    return done.stdout
 
 
 def seed(folder: Path) -> Path:

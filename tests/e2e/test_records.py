@@ -16,6 +16,7 @@ import pytest
 from fedbus.api import AsyncAPIClient
 from fedbus_local.stack import LocalStack
 
+from tests.e2e.commands import flags, say
 from tests.stacks import Federation, Json, Lines, Site, eventually, federation
 from tests.trainers import TINY
 
@@ -101,13 +102,11 @@ async def test_what_a_train_function_logs_is_tied_to_its_round(stack: LocalStack
         client.stop()
         async with AsyncAPIClient(stack.api_url, token=stack.api_token, project=fed.project) as api:
             await _told_by_the_client(api, session)
-        printed = await asyncio.to_thread(
-            command, stack, fed.project, "metrics", "list", "--client", "logger", "-o", "json"
-        )
+        asked = ("metrics", "list", "--client", "logger", "-o", "json")
+        printed = await asyncio.to_thread(say, {}, *asked, *flags(fed))
         assert [one["step"] for one in json.loads(printed)] == [5, 4, 3, 2, 1, 0]
-        table = await asyncio.to_thread(
-            command, stack, fed.project, "attributes", "match", "site=eu"
-        )
+        match = ("attributes", "match", "site=eu")
+        table = await asyncio.to_thread(say, {}, *match, *flags(fed))
         assert "the client does not have this attribute" in table
 
 
@@ -126,18 +125,6 @@ async def _told_by_the_client(api: AsyncAPIClient, session: str) -> None:
     assert await api.get_telemetry_count(filters={"key": "host"}) > 0
     assert await api.get_status_events_count() == 0
     assert {one.link async for one in api.get_backlogs()} == {"healthy"}
-
-
-def command(stack: LocalStack, project: str, *arguments: str) -> str:
-    """Run `fedbus …` against the stack and give what it prints."""
-    token_file = stack.layout.keys / "api.token"
-    more = ["--api", stack.api_url, "--token-file", str(token_file), "--project", project]
-    return subprocess.run(
-        [sys.executable, "-m", "fedbus", *arguments, *more],
-        check=True,
-        capture_output=True,
-        text=True,
-    ).stdout
 
 
 @pytest.mark.timeout(240)

@@ -3,8 +3,6 @@
 import asyncio
 import json
 import re
-import subprocess
-import sys
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 
@@ -16,6 +14,7 @@ from fedbus_runtime.metrics import METRICS
 from fedbus_runtime.span_names import ATTRIBUTES, EVENTS, SPANS
 
 from tests.chaos.faults import killed
+from tests.e2e.commands import flags, say
 from tests.e2e.test_bad_clients import CONTENTS, HONEST_BYTES
 from tests.jaeger import Jaeger, jaeger
 from tests.rogue import Rogue
@@ -110,7 +109,7 @@ async def test_a_round_is_one_tree_over_all_processes(traced: LocalStack, traces
             session = await fed.start(LARGE, rounds=2, validate=True)
         await fed.ended(session)
         found = await trees(traces, fed, session, "finish", "select", "dispatch", "client.validate")
-        drawn = await asyncio.to_thread(draw, fed, session)
+        drawn = await asyncio.to_thread(say, {}, "round", "trace", session, 1, *flags(fed))
     assert len(found) == 2
     for tree in found:
         assert_whole(tree)
@@ -260,15 +259,6 @@ def measures(stack: LocalStack) -> dict[str, float]:
                     key, _, value = line.rpartition(" ")
                     found[key] = found.get(key, 0.0) + float(value)
     return found
-
-
-def draw(fed: Federation, session: str) -> str:
-    """Let the command draw the first round."""
-    token = fed.stack.layout.keys / "api.token"
-    command = [sys.executable, "-m", "fedbus", "round", "trace", session, "1"]
-    where = ["--api", fed.stack.api_url, "--token-file", str(token), "--project", fed.project]
-    done = subprocess.run([*command, *where], capture_output=True, text=True, check=True)
-    return done.stdout
 
 
 def brief(tree: Tree) -> list[Json]:
