@@ -22,6 +22,7 @@ from typing import Any, TypeAlias
 
 import fedbus
 import httpx
+from fedbus.trainer import Packages
 from fedbus_auditor.api import Access, Api
 from fedbus_auditor.export import bundle
 from fedbus_auditor.signatures import check
@@ -185,6 +186,7 @@ class Federation:
     gate: Gate
     sites: list[Site]
     stories: dict[str, Story] = field(default_factory=dict)
+    _added: list[fedbus.Client] = field(default_factory=list)
     _following: dict[str, asyncio.Task[None]] = field(default_factory=dict)
 
     @property
@@ -197,8 +199,20 @@ class Federation:
         self.gate.open()
         for site in self.sites:
             site.go()
+        for client in self._added:
+            client.stop()
         for following in self._following.values():
             following.cancel()
+
+    async def add(
+        self, name: str, code: fedbus.Trainer | Packages, **options: Json
+    ) -> fedbus.Client:
+        """Let one more client take part, with code of its own, until the federation closes."""
+        [made] = await asyncio.to_thread(self.stack.make_credentials, [name], self.project)
+        client = fedbus.Client(code, fedbus.Options(credentials=made, **options))
+        self._added.append(client)
+        self.group.create_task(client.run())
+        return client
 
     async def online(self, count: int) -> None:
         """Return when so many clients are online."""

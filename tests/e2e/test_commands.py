@@ -4,7 +4,7 @@ import asyncio
 import threading
 from pathlib import Path
 
-from fedbus import Client, Options, Settings, Trainer
+from fedbus import Settings, Trainer
 from fedbus.consent.tasklog import NAME, read_lines
 from fedbus.trainer import Model
 from fedbus_local.stack import LocalStack
@@ -59,15 +59,13 @@ async def test_a_client_without_the_function_refuses_and_the_command_fails(
 
 async def test_inference_stop_step_and_timeout_beside_a_session(stack: LocalStack) -> None:
     hanging = Hanging()
-    async with federation(stack, clients=2) as fed, asyncio.TaskGroup() as tasks:
-        [extra] = stack.make_credentials(["predictor"], fed.project)
+    async with federation(stack, clients=2) as fed:
         trainer = Trainer(
             lambda model, _: (model, 1, {}),
             predict=predict,
             commands={"hang": hanging},
         )
-        client = Client(trainer, Options(credentials=extra))
-        tasks.create_task(client.run())
+        await fed.add("predictor", trainer)
         await fed.online(3)
         session = await fed.start(TINY, rounds=2)
         model = (await fed.show(session))["initial_model"]
@@ -110,7 +108,6 @@ async def test_inference_stop_step_and_timeout_beside_a_session(stack: LocalStac
         assert small["command"] in {one["command"] for one in roots["items"]}
         assert large["command"] not in {one["command"] for one in roots["items"]}
         await fed.ended(session)
-        client.stop()
 
 
 async def over_now(fed: Federation, command: str) -> Json:
@@ -144,12 +141,9 @@ async def test_the_owners_policy_comes_first_and_all_that_leaves_is_logged(
     policy.write_text(POLICY)
     policy.chmod(0o600)
     async with federation(stack, clients=1) as fed:
-        [credentials] = stack.make_credentials(["owned"], fed.project)
         functions = {"look": function, "reboot": function}
         trainer = Trainer(lambda model, _: (model, 1, {}), predict=function, commands=functions)
-        options = Options(credentials=credentials, state_dir=tmp_path / "state", policy=policy)
-        client = Client(trainer, options)
-        fed.group.create_task(client.run())
+        await fed.add("owned", trainer, state_dir=tmp_path / "state", policy=policy)
         await fed.online(2)
         only = {"ids": ["owned"]}
         for task, rule in (("custom:reboot", "tasks.custom"), ("inference", "outgoing.results")):
@@ -168,7 +162,6 @@ async def test_the_owners_policy_comes_first_and_all_that_leaves_is_logged(
         other = await fed.http.post("/v1/commands", json=order | {"parameters": {"at": 1}})
         assert (other.status_code, other.json()["code"]) == (409, "already_exists")
         assert called == [made["command"]]
-        client.stop()
     [log] = (tmp_path / "state").glob(f"*/{NAME}")
     lines = [one for one in read_lines(log) if one.get("command") == "look-1"]
     assert [one["what"] for one in lines] == ["asked", "leaves", "ended"]

@@ -1,10 +1,8 @@
 """The data owner's policy on the running stack: each rule declines what it should, and no round waits."""
 
-import asyncio
 import json
 import time
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -38,9 +36,7 @@ def not_now() -> str:
 class Owner:
     """A site with a policy, beside the honest ones of a federation."""
 
-    fed: Federation
     folder: Path
-    trainer: fedbus.Trainer
     trained: list[int] = field(default_factory=list)
 
     @property
@@ -52,13 +48,11 @@ class Owner:
         return [line for line in self.log if line["what"] == what]
 
 
-@asynccontextmanager
 async def owner(
     fed: Federation, folder: Path, policy: str, function: fedbus.TrainFunction = train
-) -> AsyncIterator[Owner]:
+) -> Owner:
     """Let a site with this policy take part."""
-    made = await asyncio.to_thread(fed.stack.make_credentials, ["owned"], fed.project)
-    site = Owner(fed, folder, fedbus.Trainer(function, validate))
+    site = Owner(folder)
 
     def counted(
         model: fedbus.Model, settings: fedbus.Settings
@@ -66,19 +60,11 @@ async def owner(
         site.trained.append(settings.round)
         return function(model, settings)  # type: ignore[return-value]
 
-    site.trainer = fedbus.Trainer(counted, validate)
-    options = fedbus.Options(
-        credentials=made[0],
-        state_dir=folder / "state",
-        policy=write(folder / "policy.toml", policy),
-    )
-    client = fedbus.Client(site.trainer, options)
-    fed.group.create_task(client.run())
-    try:
-        await fed.online(len(fed.sites) + 1)
-        yield site
-    finally:
-        client.stop()
+    trainer = fedbus.Trainer(counted, validate)
+    rules = write(folder / "policy.toml", policy)
+    await fed.add("owned", trainer, state_dir=folder / "state", policy=rules)
+    await fed.online(len(fed.sites) + 1)
+    return site
 
 
 def until_cancelled(
@@ -129,10 +115,8 @@ CASES = [
 async def test_a_rule_declines_the_task_and_the_round_goes_on(
     stack: LocalStack, tmp_path: Path, case: Case
 ) -> None:
-    async with (
-        federation(stack, clients=1) as fed,
-        owner(fed, tmp_path, case.policy, case.function) as site,
-    ):
+    async with federation(stack, clients=1) as fed:
+        site = await owner(fed, tmp_path, case.policy, case.function)
         case.before(site)
         began = time.monotonic()
         if case.rule == "server.local_packages":  # the honest site runs local code as well
@@ -172,10 +156,8 @@ async def test_an_allowed_task_is_logged_and_only_listed_metrics_leave(
     stack: LocalStack, tmp_path: Path
 ) -> None:
     policy = '[outgoing]\nmetrics = ["size"]\n[cohort]\nsmallest = 2'
-    async with (
-        federation(stack, clients=1) as fed,
-        owner(fed, tmp_path, policy) as site,
-    ):
+    async with federation(stack, clients=1) as fed:
+        site = await owner(fed, tmp_path, policy)
         session = await fed.start(TINY, rounds=2, minimum=2)
         await fed.ended(session)
         events = await fed.assert_sound(session)
@@ -208,10 +190,8 @@ async def test_an_allowed_task_is_logged_and_only_listed_metrics_leave(
 async def test_a_changed_policy_is_in_force_at_the_next_task(
     stack: LocalStack, tmp_path: Path
 ) -> None:
-    async with (
-        federation(stack, clients=1) as fed,
-        owner(fed, tmp_path, "") as site,
-    ):
+    async with federation(stack, clients=1) as fed:
+        site = await owner(fed, tmp_path, "")
         fed.gate.close(fed.names, 2)
         session = await fed.start(TINY, rounds=3, minimum=1)
         story = fed.stories[session]
@@ -228,10 +208,8 @@ async def test_a_changed_policy_is_in_force_at_the_next_task(
 async def test_an_owner_who_declines_to_validate_costs_nobody_anything(
     stack: LocalStack, tmp_path: Path
 ) -> None:
-    async with (
-        federation(stack, clients=1) as fed,
-        owner(fed, tmp_path, "[tasks]\nvalidate = false") as site,
-    ):
+    async with federation(stack, clients=1) as fed:
+        site = await owner(fed, tmp_path, "[tasks]\nvalidate = false")
         session = await fed.start(TINY, rounds=1, minimum=2)
         await fed.ended(session)
 

@@ -1,13 +1,9 @@
 """What an owner says about packages, on the running stack: one session, and a site for each rule."""
 
-import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
 
-import fedbus
 from Crypto.PublicKey import ECC
 from fedbus.consent.signers import signature
 from fedbus.consent.tasklog import NAME, Line, read_lines
@@ -70,15 +66,9 @@ def fedbus_key() -> str:
     return signature(ECC.generate(curve="Ed25519"), ELSE).key
 
 
-@asynccontextmanager
-async def taking_part(
-    fed: Federation, folder: Path, package: Path, wanted: list[Site]
-) -> AsyncIterator[None]:
+async def take_part(fed: Federation, folder: Path, package: Path, wanted: list[Site]) -> None:
     """Let all these sites take part."""
-    names = [site.name for site in wanted]
-    made = await asyncio.to_thread(fed.stack.make_credentials, names, fed.project)
-    clients = []
-    for site, credentials in zip(wanted, made, strict=True):
+    for site in wanted:
         place = folder / site.name
         place.mkdir()
         policy = place / "policy.toml"
@@ -87,15 +77,8 @@ async def taking_part(
         code: Packages = (
             LocalPackage(package, place / "code") if site.own_code else PackageHost(place / "code")
         )
-        options = fedbus.Options(credentials=credentials, state_dir=place / "state", policy=policy)
-        clients.append(fedbus.Client(code, options))
-        fed.group.create_task(clients[-1].run())
-    try:
-        await fed.online(len(clients))
-        yield
-    finally:
-        for client in clients:
-            client.stop()
+        await fed.add(site.name, code, state_dir=place / "state", policy=policy)
+    await fed.online(len(wanted))
 
 
 def log_of(folder: Path, site: Site) -> list[Line]:
@@ -113,7 +96,8 @@ async def test_only_what_each_owner_allows_runs(stack: LocalStack, tmp_path: Pat
     digest = sha256(archive).hexdigest()
     vouched = signature(ECC.generate(curve="Ed25519"), digest)
     wanted = sites(digest, vouched.key)
-    async with federation(stack, clients=0) as fed, taking_part(fed, tmp_path, package, wanted):
+    async with federation(stack, clients=0) as fed:
+        await take_part(fed, tmp_path, package, wanted)
         place = "/v1/packages"
         assert (await fed.ask("POST", place, content=archive))["digest"] == digest
         await fed.ask("POST", f"{place}/{digest}/signatures", json=vouched.model_dump())

@@ -7,7 +7,6 @@ import asyncio
 import shutil
 from pathlib import Path
 
-import fedbus
 import numpy as np
 import pytest
 from fedbus.helpers import find
@@ -70,9 +69,7 @@ async def _session(fed: Federation, digest: str, model: dict[str, Json]) -> list
 
 async def test_their_sessions_learn(stack: LocalStack, tmp_path: Path, home: Path) -> None:
     async with federation(stack, clients=0) as fed:
-        [made] = await asyncio.to_thread(stack.make_credentials, ["site"], fed.project)
-        client = fedbus.Client(PackageHost(home), fedbus.Options(credentials=made))
-        fed.group.create_task(client.run())
+        await fed.add("site", PackageHost(home))
         await fed.online(1)
         seeds: dict[str, dict[str, Json]] = {
             "fedn_files": {"0": np.zeros(4), "1": np.zeros(1)},
@@ -100,7 +97,6 @@ async def test_their_sessions_learn(stack: LocalStack, tmp_path: Path, home: Pat
                 assert ended["status"] == "completed", ended
                 [one] = (await fed.ask("GET", f"{path}/results"))["items"]
                 assert one["value"] == '{"rounds":2}'
-        client.stop()
 
 
 def test_predictions_are_what_the_package_writes(tmp_path: Path, home: Path) -> None:

@@ -2,15 +2,11 @@
 
 import asyncio
 import json
-import secrets
 import signal
 import sys
 from asyncio.subprocess import PIPE
-from contextlib import AsyncExitStack
 from pathlib import Path
 
-import fedbus
-import httpx
 import numpy as np
 import pytest
 from fedbus import cli
@@ -23,7 +19,7 @@ from fedbus_local.stack import LocalStack
 from fedbus_schemas.events import RoundCompleted
 from typer.testing import CliRunner
 
-from tests.stacks import HTTP_TIMEOUT_S, Json, eventually, federation
+from tests.stacks import Json, eventually, federation
 from tests.trainers import TINY
 
 RIDGE = Path(__file__).parents[2] / "examples" / "packages" / "ridge"
@@ -61,61 +57,39 @@ def archive(folder: Path, step: int) -> bytes:
 async def test_two_sessions_run_two_packages_and_neither_is_swapped(
     stack: LocalStack, tmp_path: Path
 ) -> None:
-    project = f"p-{secrets.token_hex(4)}"
-    [made] = await asyncio.to_thread(stack.make_credentials, ["one"], project)
-    client = fedbus.Client(PackageHost(tmp_path / "one"), fedbus.Options(credentials=made))
-    async with (
-        httpx.AsyncClient(
-            base_url=stack.api_url,
-            headers={"Authorization": f"Bearer {stack.api_token}"},
-            params={"project": project},
-            timeout=HTTP_TIMEOUT_S,
-        ) as http,
-        asyncio.TaskGroup() as group,
-    ):
-        group.create_task(client.run())
-
-        async def ask(method: str, path: str, **more: Json) -> Json:
-            answer = await http.request(method, path, **more)
-            assert answer.is_success, answer.text
-            return answer.json()
-
-        async def online() -> bool:
-            page = await ask("GET", "/v1/clients")
-            return any(one["online"] is True for one in page["items"])
-
-        await eventually(online, "the client is online")
+    async with federation(stack, clients=0) as fed:
+        await fed.add("one", PackageHost(tmp_path / "one"))
+        await fed.online(1)
         ones, twos = [
-            (await ask("POST", "/v1/packages", content=archive(tmp_path, step)))["digest"]
+            (await fed.ask("POST", "/v1/packages", content=archive(tmp_path, step)))["digest"]
             for step in (1, 2)
         ]
-        model = (await ask("POST", "/v1/models", content=write(TINY)))["digest"]
-        await ask("PUT", "/v1/packages/active", json={"package": ones})
+        model = (await fed.ask("POST", "/v1/models", content=write(TINY)))["digest"]
+        await fed.ask("PUT", "/v1/packages/active", json={"package": ones})
         body = {"model": model, "rounds": 1, "minimum": 1, "round_timeout_s": 120}
-        first = (await ask("POST", "/v1/sessions", json=body))["session"]
-        swap = await http.put("/v1/packages/active", json={"package": twos})
+        first = (await fed.ask("POST", "/v1/sessions", json=body))["session"]
+        swap = await fed.http.put("/v1/packages/active", json={"package": twos})
         assert swap.json()["code"] == "federation_configured"
-        await ask("POST", "/v1/federation/initialise", json={"package": twos, "model": model})
-        second = (await ask("POST", "/v1/sessions", json=body))["session"]
+        await fed.ask("POST", "/v1/federation/initialise", json={"package": twos, "model": model})
+        second = (await fed.ask("POST", "/v1/sessions", json=body))["session"]
         for session, package, step in ((first, ones, 1), (second, twos, 2)):
 
             async def ended(session: str = session) -> bool:
-                view = await ask("GET", f"/v1/sessions/{session}")
+                view = await fed.ask("GET", f"/v1/sessions/{session}")
                 return bool(view["phase"] == "completed")
 
             async def validated(session: str = session) -> bool:
-                view = await ask("GET", f"/v1/sessions/{session}")
+                view = await fed.ask("GET", f"/v1/sessions/{session}")
                 return bool(view["validation"]["reports"] == 1)
 
             await eventually(ended, f"{session} ends", 100)
             await eventually(validated, f"{session} is validated")
-            view = await ask("GET", f"/v1/sessions/{session}")
+            view = await fed.ask("GET", f"/v1/sessions/{session}")
             assert view["package"] == package
             assert view["metrics"]["step"] == step
             assert view["validation"]["metrics"]["mean"] == pytest.approx(step)
         kept = (tmp_path / "one" / "packages").glob("*/*")
         assert {path.name for path in kept if path.is_dir()} == {ones, twos}
-        client.stop()
 
 
 def running_from(folder: Path) -> list[str]:
@@ -244,12 +218,9 @@ async def test_one_that_hangs_is_ended_at_the_deadline_and_counts_in_no_later_at
     (place / "fedbus.yaml").write_text("entry_points: {startup: startup.py}")
     (place / "startup.py").write_text(HANGS_THEN_FAILS)
     (place / ".fedbusignore").write_text("first\nsecond")
-    async with federation(stack, clients=0) as fed, AsyncExitStack() as at_end:
-        [made] = await asyncio.to_thread(stack.make_credentials, ["one"], fed.project)
+    async with federation(stack, clients=0) as fed:
         packages = LocalPackage(place, tmp_path / "home", run_limits=RunLimits(grace_s=0.2))
-        client = fedbus.Client(packages, fedbus.Options(credentials=made))
-        fed.group.create_task(client.run())
-        at_end.callback(client.stop)
+        await fed.add("one", packages)
         await fed.online(1)
         session = await fed.start(TINY, rounds=1, minimum=1, round_timeout_s=2, attempts_max=20)
         await fed.ended(session)

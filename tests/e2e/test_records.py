@@ -57,11 +57,8 @@ async def test_what_a_train_function_logs_is_tied_to_its_round(stack: LocalStack
         return {name: array + 1 for name, array in model.items()}, 10, {"loss": 0.1}
 
     async with federation(stack, clients=1) as fed:
-        [made] = await asyncio.to_thread(stack.make_credentials, ["logger"], fed.project)
-        options = fedbus.Options(credentials=made, host_telemetry_s=1)
-        client = fedbus.Client(fedbus.Trainer(train), options)
+        client = await fed.add("logger", fedbus.Trainer(train), host_telemetry_s=1)
         client.log_attributes({"site": "eu", "gpu": 2})
-        fed.group.create_task(client.run())
         await fed.online(2)
         session = await fed.start(TINY, rounds=2, minimum=2)
         await fed.ended(session)

@@ -1,6 +1,5 @@
 """Several clients on one host take turns at computing, and no round suffers from it."""
 
-import asyncio
 import time
 from itertools import pairwise
 from pathlib import Path
@@ -29,23 +28,13 @@ async def test_they_compute_one_at_a_time(stack: LocalStack, tmp_path: Path) -> 
         return train(model, settings)
 
     async with federation(stack, clients=0) as fed:
-        names = [f"on-one-host-{number}" for number in range(CLIENTS)]
-        made = await asyncio.to_thread(stack.make_credentials, names, fed.project)
-        clients = [
-            fedbus.Client(
-                fedbus.Trainer(busy, validate),
-                fedbus.Options(credentials=one, compute_lock=tmp_path / "turns"),
-            )
-            for one in made
-        ]
-        running = [fed.group.create_task(one.run()) for one in clients]
+        for number in range(CLIENTS):
+            trainer = fedbus.Trainer(busy, validate)
+            await fed.add(f"on-one-host-{number}", trainer, compute_lock=tmp_path / "turns")
         await fed.online(CLIENTS)
         session = await fed.start(TINY, rounds=ROUNDS, minimum=CLIENTS)
         await fed.ended(session)
         events = await fed.assert_sound(session)
-        for one in clients:
-            one.stop()
-        await asyncio.gather(*running)
     assert [len(one.counted) for one in events if isinstance(one, RoundCompleted)] == [3, 3]
     spans.sort()
     assert len(spans) == CLIENTS * ROUNDS
