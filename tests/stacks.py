@@ -163,6 +163,12 @@ class Site:
         self._group = group
         self._client: fedbus.Client | None = None
 
+    @property
+    def client(self) -> fedbus.Client:
+        """The client itself, while it takes part."""
+        assert self._client is not None
+        return self._client
+
     def come(self) -> None:
         """Connect and take part."""
         self._client = fedbus.Client(self._trainer, self._options)
@@ -257,6 +263,23 @@ class Federation:
         """Give the views of the rounds' attempts, the oldest first."""
         page = await self.ask("GET", f"/v1/sessions/{session}/rounds", params={"limit": 200})
         return list(reversed(page["items"]))
+
+    async def rows(self, path: str, **query: Json) -> list[Json]:
+        """Give all items of a list, the oldest first."""
+        found: list[Json] = []
+        asked = {"limit": 500, "sort": "id", **query}
+        while True:
+            page = await self.ask("GET", path, params=asked)
+            found += page["items"]
+            if page.get("next") is None:
+                return found
+            asked["cursor"] = page["next"]
+
+    async def pseudonym(self, name: str) -> str:
+        """Give the pseudonym of the one client with this name."""
+        [found] = (await self.ask("GET", "/v1/clients", params={"name": name}))["items"]
+        client: str = found["client"]
+        return client
 
     async def ask(self, method: str, path: str, **more: Json) -> Json:
         """Ask the api; while it or a server of its is away, again."""

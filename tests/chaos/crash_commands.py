@@ -50,9 +50,8 @@ async def run_while_redis_sleeps(stage: Stage) -> None:
 
 async def start_one(stage: Stage) -> None:
     """Begin a task of its own in the third client's name; begun again it is the same one."""
-    fed, name = stage.fed, stage.fed.names[2]
-    page = await fed.ask("GET", "/v1/clients")
-    [client] = [one["client"] for one in page["items"] if one["name"] == name]
+    fed = stage.fed
+    client = await fed.pseudonym(fed.names[2])
     task = StartTask(command=f"{client}-{secrets.token_hex(4)}", task="autonomous:look")
     answer = await say(stage, "start_task", task.to_bytes())
     assert answer.noted is not None, answer

@@ -74,11 +74,7 @@ async def leave_a_piece(stage: Stage) -> None:
     async with federation(stage.fed.stack, 2) as fed, store_of(fed.stack) as store:
         fed.gate.close(fed.names, 1)
         session = await fed.start(LARGE, rounds=1, invited=2, target=1, minimum=1)
-        late = next(
-            one["client"]
-            for one in (await fed.ask("GET", "/v1/clients"))["items"]
-            if one["name"] == fed.names[1]
-        )
+        late = await fed.pseudonym(fed.names[1])
         content = bytes(1000)
         digest = sha256(content).hexdigest()
         prefix = keys.pieces(fed.project, late, digest)

@@ -6,7 +6,7 @@ import pytest
 from fedbus_local.stack import LocalStack
 
 from tests.chaos.faults import Fault, killed
-from tests.stacks import Json, eventually, federation
+from tests.stacks import eventually, federation
 
 RECORDS = 3_000
 
@@ -20,8 +20,7 @@ RECORDS = 3_000
 )
 async def test_no_record_is_lost_or_stored_twice(stack: LocalStack, fault: Fault) -> None:
     async with federation(stack, clients=1) as fed:
-        client = fed.sites[0]._client
-        assert client is not None
+        client = fed.sites[0].client
 
         def log(first: int, last: int) -> None:
             for number in range(first, last):
@@ -37,13 +36,6 @@ async def test_no_record_is_lost_or_stored_twice(stack: LocalStack, fault: Fault
             return client.backlog().total == 0
 
         await eventually(all_sent, "everything is sent")
-        steps: list[int] = []
-        asked: dict[str, Json] = {"limit": 500, "sort": "id"}
-        while True:
-            page = await fed.ask("GET", "/v1/metrics", params=asked)
-            steps += [one["step"] for one in page["items"]]
-            if page.get("next") is None:
-                break
-            asked["cursor"] = page["next"]
+        steps = [one["step"] for one in await fed.rows("/v1/metrics")]
         assert steps == list(range(RECORDS))
         assert client.backlog().dropped == 0

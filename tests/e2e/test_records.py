@@ -17,7 +17,7 @@ from fedbus.api import AsyncAPIClient
 from fedbus_local.stack import LocalStack
 
 from tests.e2e.commands import flags, say
-from tests.stacks import Federation, Json, Lines, Site, eventually, federation
+from tests.stacks import Federation, Json, Lines, eventually, federation
 from tests.trainers import TINY
 
 FLOOD = 60_000
@@ -27,26 +27,9 @@ FRESH_S = 300
 NOWHERE = "nats://127.0.0.1:1"
 
 
-async def rows(fed: Federation, path: str, **query: Json) -> list[Json]:
-    """Give all items of a list, the oldest first."""
-    found: list[Json] = []
-    asked = {"limit": 500, "sort": "id", **query}
-    while True:
-        page = await fed.ask("GET", path, params=asked)
-        found += page["items"]
-        if page.get("next") is None:
-            return found
-        asked["cursor"] = page["next"]
-
-
 async def count(fed: Federation, path: str, **query: Json) -> int:
     number: int = (await fed.ask("GET", f"{path}/count", params=query))["count"]
     return number
-
-
-def client_of(site: Site) -> fedbus.Client:
-    assert site._client is not None
-    return site._client
 
 
 async def test_what_a_train_function_logs_is_tied_to_its_round(stack: LocalStack) -> None:
@@ -67,7 +50,7 @@ async def test_what_a_train_function_logs_is_tied_to_its_round(stack: LocalStack
             return await count(fed, "/v1/metrics", session=session) == 6
 
         await eventually(all_there, "six metrics")
-        metrics = await rows(fed, "/v1/metrics", session=session)
+        metrics = await fed.rows("/v1/metrics", session=session)
         assert [(one["round"], one["step"]) for one in metrics] == [
             (1, 0),
             (1, 1),
@@ -79,7 +62,7 @@ async def test_what_a_train_function_logs_is_tied_to_its_round(stack: LocalStack
         bases = [one["base"] for one in await fed.rounds(session)]
         assert all(one["model"] for one in metrics)
         assert metrics[0]["model"] == bases[0]
-        results = await rows(fed, "/v1/inference-results", session=session, key="sample")
+        results = await fed.rows("/v1/inference-results", session=session, key="sample")
         assert [one["payload"] for one in results] == [{"answer": [1, 2, None]}] * 2
         now = await fed.ask("GET", "/v1/attributes")
         assert {one["key"]: one["value"] for one in now["items"]} == {"site": "eu", "gpu": 2}
@@ -178,12 +161,12 @@ def site(
 
 async def assert_order(fed: Federation, torn: list[int]) -> None:
     """Nothing is lost, nothing comes twice, and all of it in the order of the classes."""
-    metrics = await rows(fed, "/v1/metrics")
+    metrics = await fed.rows("/v1/metrics")
     steps = [one["step"] for one in metrics]
     assert steps == sorted(set(steps)), "the oldest first, none twice"
     assert whole(steps, torn) == whole(range(6 * DAY_MINUTES), torn)
 
-    telemetry = await rows(fed, "/v1/telemetry", key="load")
+    telemetry = await fed.rows("/v1/telemetry", key="load")
     places = [6 * one["payload"]["minute"] + one["payload"]["part"] for one in telemetry]
     fresh = [place for place in places if place > 6 * DAY_MINUTES - FRESH_S // 10]
     assert places[: len(fresh)] == sorted(fresh, reverse=True), "of the fresh, the newest first"
@@ -191,7 +174,7 @@ async def assert_order(fed: Federation, torn: list[int]) -> None:
     assert stale == sorted(set(stale)), "then the others, the oldest first"
     assert whole(sorted(places), torn) == whole(range(6 * DAY_MINUTES), torn)
 
-    events = await rows(fed, "/v1/status-events")
+    events = await fed.rows("/v1/status-events")
     alerts = [f"alert {minute}" for minute in range(0, DAY_MINUTES, 90)]
     lines = [f"minute {minute}" for minute in range(0, DAY_MINUTES, 60)]
     assert [one["text"] for one in events] == alerts + lines
@@ -200,7 +183,7 @@ async def assert_order(fed: Federation, torn: list[int]) -> None:
     order += [metrics[-1], telemetry[len(fresh)]]
     stored = [int(one["id"].split(".")[0]) for one in order]
     assert stored == sorted(stored), "alerts, fresh telemetry, metrics, old telemetry"
-    changes = await rows(fed, "/v1/attributes/history")
+    changes = await fed.rows("/v1/attributes/history")
     assert [one["value"] for one in changes] == list(range(0, DAY_MINUTES, 120))
     print(f"\n{len(steps)} metrics, {len(places)} telemetry ({len(fresh)} fresh)", end="")
 
@@ -213,7 +196,7 @@ def whole(places: Iterable[int], torn: list[int]) -> list[int]:
 async def test_a_flood_holds_up_nobody_else(stack: LocalStack, lines: Lines) -> None:
     logging.getLogger("fedbus").setLevel(logging.DEBUG)
     async with federation(stack, clients=2) as fed:
-        flooding, quiet = map(client_of, fed.sites)
+        flooding, quiet = (site.client for site in fed.sites)
 
         def flood() -> None:
             for number in range(FLOOD):
@@ -240,15 +223,14 @@ async def test_a_flood_holds_up_nobody_else(stack: LocalStack, lines: Lines) -> 
 async def test_a_client_cannot_log_for_another(stack: LocalStack) -> None:
     """What a record says of itself is never whose it is: the subject comes from the attested sender."""
     async with federation(stack, clients=2) as fed:
-        one = client_of(fed.sites[0])
+        one = fed.sites[0].client
         one.log_telemetry("x", {"client": "somebody else"})
 
         async def there() -> bool:
             return await count(fed, "/v1/telemetry", key="x") == 1
 
         await eventually(there, "the telemetry")
-        [found] = await rows(fed, "/v1/telemetry", key="x")
-        page = await fed.ask("GET", "/v1/clients", params={"name": fed.sites[0].name})
-        assert found["client"] == page["items"][0]["client"]
+        [found] = await fed.rows("/v1/telemetry", key="x")
+        assert found["client"] == await fed.pseudonym(fed.names[0])
         async with httpx.AsyncClient(base_url=stack.api_url) as nobody:
             assert (await nobody.get("/v1/telemetry")).status_code == 401
