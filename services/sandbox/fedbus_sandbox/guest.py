@@ -17,6 +17,8 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 import numpy as np
+from fedbus_core.aggregation.kernels import bfloat16_bits
+from fedbus_core.aggregation.loading import BLOCK_ITEMS, Scratch
 from fedbus_core.aggregation.server_functions import CLASS_NAME
 from fedbus_core.aggregation.tensorfile import (
     DTYPES,
@@ -27,7 +29,6 @@ from fedbus_core.aggregation.tensorfile import (
     as_float32,
     parse_layout,
     parts,
-    views,
 )
 from fedbus_schemas.codec import read
 from fedbus_schemas.events import FAILURE_CHARS_MAX
@@ -93,9 +94,7 @@ def main(folder: Path) -> None:
         outputs.model.writelines(_pieces(inputs, made))
         outputs.state.write(encode(vars(functions)))
         report = Report(printed=tuple(printed.lines))
-    except CannotConfine as error:
-        report = Report(failure=str(error), unconfined=True)
-    except (BadResult, CannotKeep) as error:
+    except (CannotConfine, BadResult, CannotKeep) as error:
         report = Report(failure=str(error), printed=tuple(printed.lines))
     except BaseException as error:  # noqa: BLE001  # whatever a stranger's code raises is its failure
         report = Report(failure=_told(error), printed=tuple(printed.lines))
@@ -139,11 +138,13 @@ def _parameters(layout: Layout, data: memoryview) -> Parameters:
     for spec in layout.tensors:
         if spec.dtype == "BF16":
             named[spec.name] = as_float32(spec, data)
-        elif spec.dtype == "BOOL" or not spec.items:
-            named[spec.name] = np.array(views(layout, data)[spec.name])
-        else:
-            found = np.frombuffer(data, DTYPES[spec.dtype], count=spec.items, offset=spec.start)
+            continue
+        kind = np.dtype(np.bool_) if spec.dtype == "BOOL" else DTYPES[spec.dtype]
+        if spec.items:
+            found = np.frombuffer(data, kind, count=spec.items, offset=spec.start)
             named[spec.name] = found.reshape(spec.shape)
+        else:
+            named[spec.name] = np.empty(spec.shape, kind)
     order = _list_order(layout)
     return [named[name] for name in order] if order else named
 
@@ -227,8 +228,10 @@ def _cast(dtype: str, value: Array) -> Array:
     if dtype == "BOOL":
         return value.astype(np.bool_)
     if dtype == "BF16":
-        bits = np.ascontiguousarray(value, np.float32).view(np.uint32).astype(np.uint64)
-        return ((bits + 0x7FFF + ((bits >> 16) & 1)) >> 16).astype(np.uint16)
+        flat, scratch = value.astype(np.float64).ravel(), Scratch()
+        blocks = range(0, flat.size, BLOCK_ITEMS)
+        bits = [bfloat16_bits(flat[start : start + BLOCK_ITEMS], scratch) for start in blocks]
+        return np.frombuffer(b"".join(bits), "<u2").reshape(value.shape)
     with np.errstate(over="ignore"):
         return value.astype(DTYPES[dtype])
 

@@ -38,7 +38,7 @@ def run(call: Aggregate) -> Answer:
         if report.failure:
             raise FunctionFailed(report.failure)
         return Answer(
-            model=_read(folder / files.MODEL_OUT, len(memoryview(call.base).cast("B")) + MEBIBYTE),
+            model=_read(folder / files.MODEL_OUT, _size(call.base) + MEBIBYTE),
             state=_read(folder / files.STATE_OUT, STATE_BYTES_MAX),
             printed=report.printed,
         )

@@ -49,5 +49,4 @@ class Report(Message):
     """How the call went. `failure` is empty when it went well; else it ends with the user's own line."""
 
     failure: str = ""
-    unconfined: bool = False
     printed: tuple[str, ...] = ()

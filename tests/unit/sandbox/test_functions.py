@@ -4,8 +4,17 @@ from typing import Any
 
 import numpy as np
 import pytest
-from fedbus_core.aggregation.server_functions import FunctionFailed, SourceError, methods_of
+from fedbus_core.aggregation.server_functions import (
+    Aggregate,
+    FunctionFailed,
+    SourceError,
+    methods_of,
+)
+from fedbus_core.aggregation.tensorfile import parse_layout, views, write
 from fedbus_sandbox import memory
+from fedbus_sandbox.host import run
+from fedbus_schemas.models import BlobRef
+from fedbus_schemas.sessions import ServerFunctions
 
 from tests.unit.sandbox.calls import call, mean_after
 
@@ -44,6 +53,34 @@ def test_aggregates_update_by_update() -> None:
 def test_a_model_with_names_comes_as_a_dictionary() -> None:
     _, model = call(NAMED, names="wb")
     assert model == {"b": [2.0] * 4, "w": [2.0] * 4}
+
+
+def test_gives_every_type_as_it_was() -> None:
+    source = """
+class ServerFunctions:
+    def aggregate(self, previous_global, client_updates):
+        assert previous_global["half"].dtype == np.float32, "bfloat16 comes as float32"
+        return {**previous_global, "half": previous_global["half"] + 1.0}
+"""
+    base = write(
+        {
+            "empty": np.zeros((0, 3), np.float32),
+            "flags": np.array([True, False]),
+            "half": np.array([0x3F80, 0x4049], np.uint16),  # 1 and 3.140625
+            "steps": np.array([7], np.int64),
+        },
+        bf16=["half"],
+    )
+    functions = ServerFunctions(
+        code=BlobRef(digest="0" * 64, size=1), methods=methods_of(source.encode())
+    )
+    answer = run(Aggregate(functions, source.encode(), base, [], None, 7))
+    layout = parse_layout(answer.model, len(answer.model))
+    assert layout == parse_layout(base, len(base))
+    found = views(layout, answer.model)
+    assert found["half"].tolist() == [0x4000, 0x4084]  # 2, and 4.140625 to nearest even
+    assert found["flags"].tolist() == [True, False]
+    assert found["steps"].tolist() == [7]
 
 
 def test_remembers_from_call_to_call() -> None:
