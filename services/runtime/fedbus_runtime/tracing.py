@@ -6,8 +6,9 @@ spans are handed over together, so a process that dies leaves no span whose pare
 a scope's own span is one that the log will show (`traces.root_span`), whoever wrote the message.
 Messages name each other by links.
 
-Without an endpoint for traces there is no scope, and every function here returns at once. No free text
-becomes an attribute: it may hold an address or a secret. The names are in `span_names.py`.
+Without an endpoint for traces there is no scope, and every function here returns at once; `about` still
+binds the round to the log's lines. No free text becomes an attribute: it may hold an address or a secret. The
+names are in `span_names.py`.
 """
 
 import time
