@@ -3,19 +3,16 @@
 Nothing is kept but folded logs, and each look reads what is newer, so every instance tells the same.
 """
 
-import asyncio
 import secrets
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from datetime import datetime
 
 from fedbus_core.commands.decide import OPEN_MAX
 from fedbus_core.commands.log import read_entry
 from fedbus_core.commands.state import Command
-from fedbus_runtime.errors import BusAway
 from fedbus_runtime.folded_log import FoldedLog
-from fedbus_runtime.ports import StoredMessage, Streams, Wire
+from fedbus_runtime.ports import StoredMessage, Streams
 from fedbus_runtime.registry import ClientRegistry
 from fedbus_schemas import subjects
 from fedbus_schemas.codec import Unreadable, read
@@ -37,11 +34,10 @@ from fedbus_schemas.refusals import RefusalCode
 from fedbus_schemas.streams import COMMANDS, PROGRESS, RESULTS
 
 from fedbus_api.problems import Problem
+from fedbus_api.watching import Watch
 
 COMMANDS_MAX = 1_000
 """Commands that a list looks at, the newest ones."""
-LOOK_AGAIN_S = 1.0
-"""How long to wait for the live feed before the log is read again: a feed may miss an entry."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +51,7 @@ class CommandTree:
     """Runs, shows and ends commands."""
 
     streams: Streams
-    wire: Wire
+    watch: Watch
     registry: ClientRegistry
     log: FoldedLog[Command]
     wait_s: float
@@ -74,8 +70,14 @@ class CommandTree:
         if order.parent is not None and await self.log.newest(project, order.parent) is None:
             raise Problem(RefusalCode.COMMAND_UNKNOWN, f"parent {order.parent}")
         await self._check_named(project, order)
-        await self._publish(project, order.command, order, f"{project}.{order.command}.run")
-        state = await self._await(project, order.command, lambda _: True, self.wait_s)
+        name = f"{project}.{order.command}.run"
+        state = await self._until(
+            project,
+            order.command,
+            lambda _: True,
+            self.wait_s,
+            lambda: self._publish(project, order.command, order, name),
+        )
         if state is None:
             detail = (
                 f"command {order.command}: no controller decided in time; it is stored and will be"
@@ -87,19 +89,25 @@ class CommandTree:
         self, project: ProjectId, command: CommandId, order: StepCommand | StopCommand
     ) -> CommandView:
         """End a command by an order and answer once that is decided."""
-        state = await self._known(project, command)
+        state = await self.known(project, command)
         if state.ended is not None:
             raise Problem(RefusalCode.COMMAND_ENDED, f"the command is {state.ended.status}")
-        await self._publish(project, command, order, secrets.token_hex(16))
-        await self._await(project, command, _is_over, self.wait_s)
+        name = secrets.token_hex(16)
+        await self._until(
+            project,
+            command,
+            _is_over,
+            self.wait_s,
+            lambda: self._publish(project, command, order, name),
+        )
         return await self.show(project, command, 0)
 
     async def show(self, project: ProjectId, command: CommandId, wait_s: float) -> CommandView:
         """Show a command; with `wait_s`, once it has ended or that time is over."""
-        await self._known(project, command)
+        await self.known(project, command)
         if wait_s:
-            await self._await(project, command, _is_over, wait_s)
-        return await self.view(await self._known(project, command))
+            await self._until(project, command, _is_over, wait_s)
+        return await self.view(await self.known(project, command))
 
     async def commands(
         self, project: ProjectId, parent: CommandId | None, *, roots: bool
@@ -173,44 +181,27 @@ class CommandTree:
 
     async def known(self, project: ProjectId, command: CommandId) -> Command:
         """Give a command's state. Raises `Problem` when there is none."""
-        return await self._known(project, command)
+        state = await self.log.newest(project, command)
+        if state is None:
+            raise Problem(RefusalCode.COMMAND_UNKNOWN, f"command {command} in project {project}")
+        return state
 
-    async def _await(
+    async def _until(
         self,
         project: ProjectId,
         command: CommandId,
         holds: Callable[[Command], bool],
         wait_s: float,
+        publish: Callable[[], Awaitable[None]] | None = None,
     ) -> Command | None:
-        """Give the state once it is so; None when that takes too long. The live feed wakes it."""
-        woken = asyncio.Event()
-        async with asyncio.TaskGroup() as tasks:
-            listening = tasks.create_task(self._listen(project, command, woken))
-            try:
-                async with asyncio.timeout(wait_s):
-                    while True:
-                        woken.clear()
-                        state = await self.log.newest(project, command)
-                        if state is not None and holds(state):
-                            return state
-                        with suppress(TimeoutError):
-                            async with asyncio.timeout(LOOK_AGAIN_S):
-                                await woken.wait()
-            except TimeoutError:
-                return None
-            finally:
-                listening.cancel()
+        """Give the state once it is so; None when that takes too long."""
 
-    async def _listen(self, project: ProjectId, command: CommandId, woken: asyncio.Event) -> None:
-        with suppress(BusAway):
-            async for _ in self.wire.listen(subjects.live_command(project, command)):
-                woken.set()
+        async def look() -> Command | None:
+            state = await self.log.newest(project, command)
+            return state if state is not None and holds(state) else None
 
-    async def _known(self, project: ProjectId, command: CommandId) -> Command:
-        state = await self.log.newest(project, command)
-        if state is None:
-            raise Problem(RefusalCode.COMMAND_UNKNOWN, f"command {command} in project {project}")
-        return state
+        live = subjects.live_command(project, command)
+        return await self.watch.until(live, look, wait_s, publish)
 
     async def _check_named(self, project: ProjectId, order: RunCommand) -> None:
         if not order.clients.ids:

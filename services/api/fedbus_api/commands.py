@@ -4,7 +4,6 @@ The api decides nothing. It asks the pure `decide` beforehand, only to refuse at
 truth is what is then in the log.
 """
 
-import asyncio
 import secrets
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -12,9 +11,9 @@ from dataclasses import dataclass
 from fedbus_core.aggregation.round_sum import grid_numbers
 from fedbus_core.rounds.decide import Facts, decide
 from fedbus_core.rounds.state import Session
-from fedbus_runtime.errors import BusAway, RecordsAway
+from fedbus_runtime.errors import RecordsAway
 from fedbus_runtime.folded_log import FoldedLog
-from fedbus_runtime.ports import Clock, Documents, Streams, Wire
+from fedbus_runtime.ports import Clock, Documents, Streams
 from fedbus_schemas import subjects
 from fedbus_schemas.codec import digest, read
 from fedbus_schemas.envelope import Entry
@@ -41,11 +40,9 @@ from fedbus_schemas.streams import EVENTS
 from fedbus_api.documents import SessionDocument
 from fedbus_api.problems import Problem, refused
 from fedbus_api.reading import Reader
+from fedbus_api.watching import Watch
 
 DECISION_WAIT_S = 10.0
-LOOK_INTERVAL_S = 0.5
-"""How often the log is read while waiting, for the case that the live feed missed the entry."""
-
 KEY_BYTES = 16
 COMMAND = "command"
 """The kind of document that remembers an Idempotency-Key."""
@@ -66,7 +63,7 @@ class Commands:
     """Starts sessions and gives orders to them."""
 
     streams: Streams
-    wire: Wire
+    watch: Watch
     documents: Documents
     clock: Clock
     reader: Reader
@@ -184,39 +181,8 @@ class Commands:
         look: Look,
     ) -> SessionDocument | None:
         """Publish, and look whenever the session's log grows. None: nothing was seen within `wait_s`."""
-        woken = asyncio.Event()
-        document = None
-        try:
-            async with asyncio.TaskGroup() as tasks:
-                listening = tasks.create_task(self._wake(project, session, woken))
-                await asyncio.sleep(0)  # its first step subscribes
-                await publish()
-                document = await self._until(look, woken)
-                listening.cancel()
-        except ExceptionGroup as group:
-            raise _leaf(group) from group
-        return document
-
-    async def _wake(self, project: ProjectId, session: SessionId, woken: asyncio.Event) -> None:
-        try:
-            async for _ in self.wire.listen(subjects.live_event(project, session)):
-                woken.set()
-        except BusAway:
-            return  # the log is read at intervals too
-
-    async def _until(self, look: Look, woken: asyncio.Event) -> SessionDocument | None:
-        end = self.clock.monotonic() + self.wait_s
-        while True:
-            woken.clear()
-            document = await look()
-            left = end - self.clock.monotonic()
-            if document is not None or left <= 0:
-                return document
-            try:
-                async with asyncio.timeout(min(left, LOOK_INTERVAL_S)):
-                    await woken.wait()
-            except TimeoutError:
-                pass  # look again all the same
+        live = subjects.live_event(project, session)
+        return await self.watch.until(live, look, self.wait_s, publish)
 
 
 def _check_numbers(settings: SessionSettings) -> None:
@@ -256,9 +222,3 @@ def _fingerprint(session: SessionId, command: Order) -> str:
 def _name(key: str) -> str:
     """Make a document's name of whatever text a caller chose as its key."""
     return digest(key.encode())
-
-
-def _leaf(group: BaseExceptionGroup[BaseException]) -> BaseException:
-    """Give the first error of a group, which is the one of the task itself."""
-    first = group.exceptions[0]
-    return _leaf(first) if isinstance(first, BaseExceptionGroup) else first

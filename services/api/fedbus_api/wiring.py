@@ -42,6 +42,7 @@ from fedbus_api.records import Records
 from fedbus_api.settings import ApiSection, read_ca
 from fedbus_api.stages import Stages
 from fedbus_api.validations import Validations
+from fedbus_api.watching import Watch
 
 
 @dataclass(slots=True, kw_only=True)
@@ -103,6 +104,7 @@ def wire(
     )
     dead_letters = DeadLetters(ports.streams, ports.clock, wait_s)
     registry = ClientRegistry(ports.streams)
+    watch = Watch(ports.wire, ports.clock)
     live = Live(ports.streams, ports.records, dead_letters, validations)
     lease = settings.online_lease
     notes = kept_for(NOTES)
@@ -128,7 +130,7 @@ def wire(
         rounds=RoundRows(),
         commands=Commands(
             streams=ports.streams,
-            wire=ports.wire,
+            watch=watch,
             documents=ports.documents,
             clock=ports.clock,
             reader=reader,
@@ -137,8 +139,8 @@ def wire(
         ),
         tree=CommandTree(
             ports.streams,
-            ports.wire,
-            ClientRegistry(ports.streams),
+            watch,
+            registry,
             FoldedLog[Command](ports.streams, fold_command, COMMANDS, subjects.command_log),
             wait_s,
         ),
