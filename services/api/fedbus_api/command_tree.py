@@ -4,7 +4,7 @@ Nothing is kept but folded logs, and each look reads what is newer, so every ins
 """
 
 import secrets
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass, field
 from datetime import datetime
 
@@ -15,9 +15,9 @@ from fedbus_runtime.folded_log import FoldedLog
 from fedbus_runtime.ports import StoredMessage, Streams
 from fedbus_runtime.registry import ClientRegistry
 from fedbus_schemas import subjects
-from fedbus_schemas.codec import Unreadable, read
+from fedbus_schemas.codec import Unreadable, digest, read
 from fedbus_schemas.command_events import CommandCreated, CommandEnded
-from fedbus_schemas.command_views import ClientPartView, CommandView
+from fedbus_schemas.command_views import ClientPartView, CommandList, CommandView
 from fedbus_schemas.commands import (
     AUTONOMOUS,
     TARGETS_MAX,
@@ -29,7 +29,7 @@ from fedbus_schemas.commands import (
     StepCommand,
     StopCommand,
 )
-from fedbus_schemas.ids import CommandId, ProjectId
+from fedbus_schemas.ids import ClientId, CommandId, ProjectId
 from fedbus_schemas.refusals import RefusalCode
 from fedbus_schemas.streams import COMMANDS, PROGRESS, RESULTS
 
@@ -110,23 +110,23 @@ class CommandTree:
         return await self.view(await self.known(project, command))
 
     async def commands(
-        self, project: ProjectId, parent: CommandId | None, *, roots: bool
-    ) -> list[CommandView]:
-        """List commands, the newest first: all, the roots, or the children of one."""
+        self, project: ProjectId, parent: CommandId | None, *, roots: bool, limit: int
+    ) -> CommandList:
+        """List commands, the newest first: all, the roots, or the children of one. Shows `limit` of them."""
         found = await self.streams.subjects(COMMANDS, subjects.command_log(project))
         heads = await self.streams.latest(COMMANDS, sorted(found)) if found else []
         states = []
         for head in reversed(heads[-COMMANDS_MAX:]):
-            command = subjects.token(head.subject, 3)
             entry, _ = read_entry(head.data)
             if found[head.subject] != entry.number:
                 continue  # its first entries have aged out
-            state = await self.log.newest(project, command)
+            state = await self._at(project, head)
             if state is None or (roots and state.created.parent is not None):
                 continue
             if parent is None or state.created.parent == parent:
                 states.append(state)
-        return [await self.view(state) for state in states]
+        shown = [await self.view(state) for state in states[:limit]]
+        return CommandList(items=tuple(shown), count=len(states))
 
     async def view(self, state: Command) -> CommandView:
         """Show a command in full."""
@@ -162,9 +162,13 @@ class CommandTree:
 
     async def parts(self, state: Command) -> list[ClientPartView]:
         """Give every client's part."""
-        created = state.created
-        results = await self._by_client(RESULTS.name, state)
-        progress = await self._by_client(PROGRESS.name, state)
+        created, of = state.created, (state.project, state.command)
+        results = _by_client(
+            await self.streams.read(RESULTS, subjects.result_of(*of), limit=TARGETS_MAX)
+        )
+        progress = _by_client(
+            await self.streams.read(PROGRESS, subjects.progress(*of), limit=TARGETS_MAX)
+        )
         records = await self.registry.by_clients(state.project, created.targets)
         found = []
         for client in created.targets:
@@ -185,6 +189,14 @@ class CommandTree:
         if state is None:
             raise Problem(RefusalCode.COMMAND_UNKNOWN, f"command {command} in project {project}")
         return state
+
+    async def _at(self, project: ProjectId, head: StoredMessage) -> Command | None:
+        """Give the state that ends in this entry; the log is read only when it was not folded before."""
+        command = subjects.token(head.subject, 3)
+        kept = self.log.cached(project, command)
+        if kept is not None and (kept.sequence, kept.head) == (head.sequence, digest(head.data)):
+            return kept
+        return await self.log.newest(project, command)
 
     async def _until(
         self,
@@ -241,15 +253,9 @@ class CommandTree:
         times = self._times[key] = _Times(created, ended)
         return times
 
-    async def _by_client(self, stream: str, state: Command) -> dict[str, StoredMessage]:
-        project, command = state.project, state.command
-        if stream == RESULTS.name:
-            subject = subjects.result_of(project, command)
-            found = await self.streams.read(RESULTS, subject, limit=TARGETS_MAX)
-        else:
-            subject = subjects.progress(project, command)
-            found = await self.streams.read(PROGRESS, subject, limit=TARGETS_MAX)
-        return {subjects.token(one.subject, 4): one for one in found}
+
+def _by_client(answers: Iterable[StoredMessage]) -> dict[ClientId, StoredMessage]:
+    return {subjects.token(one.subject, 4): one for one in answers}
 
 
 def _is_of(state: Command, order: RunCommand) -> bool:

@@ -3,7 +3,8 @@
 import asyncio
 from datetime import timedelta
 
-from fedbus_core.commands.log import fold, seal
+from fedbus_core.commands.log import seal
+from fedbus_runtime.memory_streams import MemoryStreams
 from fedbus_schemas import subjects
 from fedbus_schemas.command_events import CommandCreated
 
@@ -23,7 +24,6 @@ def create(world, command, parent=None) -> None:
         trace_id="0" * 32,
     )
     data = seal(None, "default", command, [event], "test", world.clock.now())
-    fold(None, data, 1)
     world.put(subjects.command_log("default", command), data)
 
 
@@ -49,3 +49,26 @@ async def test_a_bus_that_goes_away_while_an_answer_waits_is_told_as_that(world)
         world.bus.away = True
     answer = asked.result()
     assert (answer.status_code, answer.json()["code"]) == (503, "retry_later")
+
+
+async def test_a_list_looks_into_the_commands_that_it_shows_and_reads_no_log_twice(
+    world, monkeypatch
+) -> None:
+    for number in range(5):
+        create(world, f"k-{number}", parent="k-0" if number == 3 else None)
+    read, looked = MemoryStreams.read, []
+
+    async def noted(self, stream, subject, **more):
+        looked.append((stream.name, subject))
+        return await read(self, stream, subject, **more)
+
+    monkeypatch.setattr(MemoryStreams, "read", noted)
+    async with world.client() as client:
+        asked = {"roots": True, "limit": 2}
+        first = (await client.get(PATH, params=asked)).json()
+        assert ([one["command"] for one in first["items"]], first["count"]) == (["k-4", "k-2"], 4)
+        results = [subject for stream, subject in looked if stream == "RESULTS"]
+        assert results == [subjects.result_of("default", one) for one in ("k-4", "k-2")]
+        looked.clear()
+        assert (await client.get(PATH, params=asked)).json() == first
+        assert "COMMANDS" not in {stream for stream, _ in looked}

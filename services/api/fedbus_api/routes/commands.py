@@ -87,8 +87,7 @@ async def commands(
     limit: Limit = LIST_DEFAULT,
 ) -> CommandList:
     """List the commands, the newest first: all, the roots, or the children of one."""
-    found = await api.tree.commands(project, parent, roots=roots)
-    return CommandList(items=tuple(found[:limit]), count=len(found))
+    return await api.tree.commands(project, parent, roots=roots, limit=limit)
 
 
 @router.get("/{command}", summary="Show a command")
