@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import time
+from functools import partial
 from pathlib import Path
 from random import SystemRandom
 
@@ -10,7 +11,7 @@ from fedbus_schemas.asks import RENEW
 from fedbus_schemas.credentials import Credentials
 from fedbus_schemas.devices import Renew
 
-from fedbus import _enrolment, _files
+from fedbus import _enrolment, _files, _threads
 from fedbus._asking import Line
 from fedbus._keys import Keys
 from fedbus.errors import BusAway, FedbusError, Refused
@@ -18,7 +19,7 @@ from fedbus.errors import BusAway, FedbusError, Refused
 log = logging.getLogger("fedbus")
 
 WAIT_MIN_S = 60.0
-"""The least wait between two renewals, and after one that failed; a wrong clock causes no flood."""
+"""The wait after each renewal, also one that failed: a wrong clock causes no flood. Less for a short life."""
 ASK_TIMEOUT_S = 10.0
 
 
@@ -41,30 +42,29 @@ class Renewal:
             left = signed + half - time.time()
             if left > 0:
                 await asyncio.sleep(min(left, half) * SystemRandom().uniform(0.9, 1.0))
-            if not await self._renew(ended=time.time() > ends):
-                await asyncio.sleep(min(WAIT_MIN_S, max(half / 4, 0.1)))
+            await self._renew(ended=time.time() > ends)
+            await asyncio.sleep(min(WAIT_MIN_S, max(half / 4, 0.1)))
 
-    async def _renew(self, *, ended: bool) -> bool:
+    async def _renew(self, *, ended: bool) -> None:
         try:
             if ended and self._credentials.api is not None:
-                made = await asyncio.to_thread(_enrolment.renew, self._credentials, self._keys)
-                token = made.token
+                ask = partial(_enrolment.renew, self._credentials, self._keys)
+                token = (await _threads.run(ask, "fedbus-renewal")).token
             else:
                 token = await self._asked()
         except BusAway:
-            return False
+            return
         except Refused as error:
             log.warning("the bus gives this device no further token: %s", error)
-            return False
+            return
         except FedbusError as error:
             log.warning("the token could not be renewed: %s", error)
-            return False
+            return
         if token is None:
-            return False
+            return
         self._keys.token = token
-        await asyncio.to_thread(self._keep, token)
+        await _threads.run(partial(self._keep, token), "fedbus-renewal")
         log.info("the device's token was renewed")
-        return True
 
     async def _asked(self) -> str | None:
         try:
