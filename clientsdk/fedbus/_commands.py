@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Coroutine, Iterable
 from dataclasses import dataclass, field
 from functools import partial
+from typing import TypeAlias
 
 from fedbus_schemas.commands import (
     CUSTOM,
@@ -25,13 +26,13 @@ from fedbus_schemas.models import BlobRef
 from fedbus_schemas.refusals import RefusalCode
 from fedbus_schemas.tasks import CommandMail, CommandTask
 
-from fedbus import _answering, _threads, _updates, _work
+from fedbus import _answering, _threads, _work
 from fedbus._asking import PASSING, Asker
 from fedbus._blobs import Stopped, Store
 from fedbus._consented import Watch
 from fedbus._context import RunningTask
 from fedbus._fetching import Fetcher
-from fedbus._jobs import Withdrawal
+from fedbus._jobs import Withdrawal, complain
 from fedbus._reporting import Desk
 from fedbus._turns import Turns
 from fedbus.consent.guard import Guard
@@ -39,7 +40,6 @@ from fedbus.consent.policy import LOCAL, Allowed, Denied, Package, Request
 from fedbus.errors import Away, BadResult, BusAway, FedbusError, OverLimit, TaskAborted
 from fedbus.trainer import (
     CommandFunction,
-    Model,
     Packages,
     Settings,
     Trainer,
@@ -54,6 +54,8 @@ REMEMBERED_MAX = 1024
 """Commands that are remembered as done, so that the same mail heard again is no second run."""
 COMPUTING = frozenset({TaskName.INFERENCE, TaskName.VALIDATE})
 """The tasks that wait for this client's turn at computing, where clients of a host take turns."""
+Call: TypeAlias = Callable[[bytes | bytearray | None, Settings], object]
+"""Does a task with the bytes of its model, in the thread of its kind."""
 AWAITED = PASSING | {RefusalCode.COMMAND_UNKNOWN, RefusalCode.CLIENT_UNKNOWN}
 
 
@@ -176,9 +178,7 @@ class CommandRuns:
             return None
         return Denied("log.unwritable", "the result could not be written to the local log")
 
-    async def _try(
-        self, run: _Run, function: CommandFunction
-    ) -> str | CommandAnswer | Denied | None:
+    async def _try(self, run: _Run, function: Call) -> str | CommandAnswer | Denied | None:
         """Give the result as JSON text, or why there is none; None when it was withdrawn."""
         command, task = run.mail.command, run.task.task
         try:
@@ -196,7 +196,7 @@ class CommandRuns:
         except OverLimit as over:
             return Denied(over.rule, str(over))
         except FedbusError as error:
-            log.error("command %s: %s failed: %s", command, task, error)
+            complain(f"command {command}: {task} failed", error)
             detail = str(error)[:DETAIL_CHARS_MAX] if self._guard.events_may_leave() else ""
             outcome, code = AnswerOutcome.FAILED, RefusalCode.TASK_FAILED
             return CommandAnswer(command=command, outcome=outcome, code=code, detail=detail)
@@ -218,7 +218,7 @@ class CommandRuns:
 
     def _call(
         self,
-        function: CommandFunction,
+        function: Call,
         run: _Run,
         data: bytes | bytearray | None,
         progress: Callable[[float, str], None],
@@ -238,7 +238,7 @@ class CommandRuns:
         progress(0.0, "")
         model = run.task.model.digest if run.task.model else None
         with self._desk.place.beside(RunningTask(None, None, model, run.withdrawal.is_said)):
-            value = _work.command(function, data, settings)
+            value = function(data, settings)
         try:
             text = json.dumps(value, allow_nan=False, separators=(",", ":"))
         except (TypeError, ValueError, RecursionError) as error:
@@ -298,24 +298,24 @@ class CommandRuns:
         else:
             log.info("command %s: answer kept (%s)", answer.command, answer.outcome)
 
-    def _function(self, task: str) -> CommandFunction | None:
-        """Find the function for a task."""
+    def _function(self, task: str) -> Call | None:
+        """Find what does a task: the user's function, with the checks around it."""
         trainer = self._trainer
         if not isinstance(trainer, Trainer):
             latest = trainer.latest
             if latest is None:
-                return _answering.staged if task == TaskName.STAGE_MODEL else None
+                return _plainly(_answering.staged if task == TaskName.STAGE_MODEL else None)
             if task == TaskName.RESTART:
-                return partial(_answering.restarted, trainer, latest[0])
+                return _plainly(partial(_answering.restarted, trainer, latest[0]))
             trainer = latest[1]
         if task == TaskName.INFERENCE:
-            return trainer.predict
+            return _plainly(trainer.predict)
         if task == TaskName.STAGE_MODEL:
-            return trainer.stage or _answering.staged
+            return _plainly(trainer.stage or _answering.staged)
         if task == TaskName.VALIDATE and trainer.validate is not None:
             return partial(self._validate, trainer.validate)
         if task.startswith(CUSTOM):
-            return trainer.commands.get(task.removeprefix(CUSTOM))
+            return _plainly(trainer.commands.get(task.removeprefix(CUSTOM)))
         return None
 
     def _code(self, task: CommandTask) -> Package:
@@ -327,11 +327,11 @@ class CommandRuns:
         return Package.remote(named if isinstance(named, str) else latest[0])
 
     def _validate(
-        self, function: ValidateFunction, model: Model | None, settings: Settings
+        self, function: ValidateFunction, data: bytes | bytearray | None, settings: Settings
     ) -> object:
-        if model is None:
+        if data is None:
             raise BadResult("a validation needs a model")
-        measured = _updates.check_measured(function(model, settings))
+        measured = _work.validate(function, data, settings)
         return {"examples": measured.weight, "metrics": self._guard.metrics(measured.metrics)}
 
     def _teller(self, run: _Run) -> Callable[[float, str], None]:
@@ -368,6 +368,10 @@ class CommandRuns:
         self._done[command] = None
         while len(self._done) > REMEMBERED_MAX:
             del self._done[next(iter(self._done))]
+
+
+def _plainly(function: CommandFunction | None) -> Call | None:
+    return None if function is None else partial(_work.command, function)
 
 
 def _no(command: str, code: RefusalCode, detail: str) -> CommandAnswer:

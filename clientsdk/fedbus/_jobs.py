@@ -130,7 +130,7 @@ class Jobs:
         except TaskAborted:
             log.info("%s: the function gave up, as the task was withdrawn", job.key)
         except FedbusError as error:
-            _complain(f"{job.key}: no update", error)
+            complain(f"{job.key}: no update", error)
             self._tell(job, error)
         return None
 
@@ -146,7 +146,7 @@ class Jobs:
         except TaskAborted:
             log.info("%s: the function gave up, as the task was withdrawn", place)
         except FedbusError as error:
-            _complain(f"{place}: no validation", error)
+            complain(f"{place}: no validation", error)
             self._tell(job, error)
         return None
 
@@ -322,7 +322,7 @@ def _running(settings: Settings, job: TrainJob | ValidateJob) -> RunningTask:
     return RunningTask(job.session, job.task.round, job.task.model.digest, settings.cancelled)
 
 
-def _complain(what: str, error: FedbusError) -> None:
+def complain(what: str, error: FedbusError) -> None:
     """Log why there is no result; with the traceback where the user's own function raised."""
     cause = error.__cause__
     if isinstance(error, _work.FunctionFailed) and cause is not None and cause.__traceback__:

@@ -20,7 +20,14 @@ from fedbus_schemas import nkeys, signing
 from fedbus_schemas.asks import Grant
 from fedbus_schemas.credentials import Credentials
 from fedbus_schemas.models import BlobRef
-from fedbus_schemas.tasks import Mail, ModelToFetch, SignedMail, TrainTask, ValidateTask
+from fedbus_schemas.tasks import (
+    CommandMail,
+    Mail,
+    ModelToFetch,
+    SignedMail,
+    TrainTask,
+    ValidateTask,
+)
 
 from tests.unit.clientsdk.services import Services
 
@@ -98,7 +105,7 @@ class World:
         }
         return Mail.model_validate(fields | changes)
 
-    def sign(self, mail: Mail, key: ECC.EccKey | None = None) -> SignedMail:
+    def sign(self, mail: Mail | CommandMail, key: ECC.EccKey | None = None) -> SignedMail:
         key = self.controller if key is None else key
         text = mail.to_bytes().decode()
         signature = eddsa.new(key, "rfc8032").sign(signing.message(signing.MAIL, text))

@@ -21,7 +21,7 @@ from fedbus_schemas.asks import (
     Synced,
     Welcome,
 )
-from fedbus_schemas.tasks import Mail
+from fedbus_schemas.tasks import CommandMail, Mail
 from fedbus_schemas.updates import Submission
 
 WAIT_S = 10
@@ -102,7 +102,7 @@ class Services:
                 except TimeoutError:
                     continue
 
-    def post(self, mail: Mail) -> None:
+    def post(self, mail: Mail | CommandMail) -> None:
         self.hear(self.world.sign(mail).to_bytes())
 
     async def ready(self) -> None:
