@@ -92,13 +92,16 @@ class Guard:
 
     async def _admit(self, scope: Scope) -> "_Passing":
         headers = Headers(scope=scope)
-        identity = await self._identify(scope, headers.get("authorization"))
+        door = next((one for one in self._doors if one.pattern.fullmatch(scope["path"])), None)
+        need = door.needs.get(scope["method"]) if door is not None else None
+        identity = await self._identify(scope, need, headers.get("authorization"))
         wait_s = self._access.budgets.take(identity.id)
         if wait_s > 0:
             detail = f"{identity.name} asks more often than FEDBUS_API__REQUESTS_PER_S allows"
             again = {"Retry-After": str(int(wait_s) + 1)}
             raise Problem(RefusalCode.RATE_LIMITED, detail, headers=again)
-        need = _need(self._doors, scope)
+        if need is None:
+            raise _no_route(door, scope)
         project = _project_of(scope)
         act = None
         allowed = _allows(identity, need, project)
@@ -113,8 +116,10 @@ class Guard:
         scope.setdefault("state", {})[STATE] = identity
         return _Passing(headers.get("authorization"), need, act)
 
-    async def _identify(self, scope: Scope, authorization: str | None) -> Identity:
-        if _is_public(self._doors, scope):
+    async def _identify(
+        self, scope: Scope, need: Need | None, authorization: str | None
+    ) -> Identity:
+        if need is not None and need.public:
             address = _address(scope)
             return Identity(id=f"address:{address}", name=address, kind="anonymous")
         return await self._access.identify(authorization)
@@ -207,21 +212,12 @@ def _address(scope: Scope) -> str:
     return (client[0] if client else "")[:64]
 
 
-def _is_public(table: list[Door], scope: Scope) -> bool:
-    found = next((one for one in table if one.pattern.fullmatch(scope["path"])), None)
-    need = found.needs.get(scope["method"]) if found is not None else None
-    return need is not None and need.public
-
-
-def _need(table: list[Door], scope: Scope) -> Need:
-    for door in table:
-        if door.pattern.fullmatch(scope["path"]):
-            if scope["method"] in door.needs:
-                return door.needs[scope["method"]]
-            detail = f"{scope['method']} is not possible on {scope['path']}"
-            allow = {"Allow": ", ".join(sorted(door.needs))}
-            raise Problem(RefusalCode.INVALID, detail, status=405, headers=allow)
-    raise Problem(RefusalCode.NOT_FOUND, f"no such route: {scope['path']}")
+def _no_route(door: Door | None, scope: Scope) -> Problem:
+    if door is None:
+        return Problem(RefusalCode.NOT_FOUND, f"no such route: {scope['path']}")
+    detail = f"{scope['method']} is not possible on {scope['path']}"
+    allow = {"Allow": ", ".join(sorted(door.needs))}
+    return Problem(RefusalCode.INVALID, detail, status=405, headers=allow)
 
 
 def _project_of(scope: Scope) -> ProjectId:
