@@ -5,9 +5,6 @@ controllers for its token: what the api cannot sign, somebody who takes the api 
 Every step can be taken again with the same keys, so a crash between two of them locks nobody out.
 """
 
-import hmac
-import re
-import secrets
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -17,7 +14,7 @@ from fedbus_runtime.ports import Clock, StoredMessage, Streams, Wire
 from fedbus_runtime.signing_keys import verify
 from fedbus_schemas import nkeys, signing, subjects
 from fedbus_schemas.asks import Answer
-from fedbus_schemas.codec import Unreadable, digest, read
+from fedbus_schemas.codec import Unreadable, read
 from fedbus_schemas.device_views import (
     DeviceView,
     EnrolledView,
@@ -32,17 +29,16 @@ from fedbus_schemas.ids import DeviceKey, ProjectId
 from fedbus_schemas.refusals import RefusalCode
 from fedbus_schemas.streams import DEVICES
 
+from fedbus_api.access import bearers
 from fedbus_api.access.identity import Identity
 from fedbus_api.problems import Problem, refused
 
-ID_BYTES = 8
-SECRET_BYTES = 32
+KIND = "flj"
 JOINS_MAX = 1_000
 """Join tokens that a project has at most, those that ended among them."""
 APART_MAX = timedelta(minutes=10)
 """How far a device's clock and ours may be apart."""
 MINT_WAIT_S = 5.0
-FORM = re.compile(r"flj_([0-9a-f]{16})_([A-Za-z0-9_-]{43})")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,18 +56,18 @@ class Enrolling:
         if len(await self.streams.subjects(DEVICES, subjects.join(project))) >= JOINS_MAX:
             raise Problem(RefusalCode.TOO_LARGE, f"{JOINS_MAX} join tokens are there (the limit)")
         now = self.clock.now()
-        name, secret = secrets.token_hex(ID_BYTES), secrets.token_urlsafe(SECRET_BYTES)
+        made = bearers.make(KIND)
         record = JoinRecord(
-            join=name,
-            secret=digest(secret.encode()),
+            join=made.id,
+            secret=made.kept,
             labels=wanted.labels,
             uses=wanted.uses,
             created=now,
             created_by=by.name,
             expires=now + timedelta(seconds=wanted.lifetime_s),
         )
-        await self.streams.append(subjects.join(project, name), record.to_bytes(), expected=0)
-        return MadeJoinView(**dict(_join_view(record, now)), bearer=f"flj_{name}_{secret}")
+        await self.streams.append(subjects.join(project, made.id), record.to_bytes(), expected=0)
+        return MadeJoinView(**dict(_join_view(record, now)), bearer=made.bearer)
 
     async def joins(self, project: ProjectId) -> list[JoinView]:
         """Give a project's join tokens."""
@@ -92,14 +88,11 @@ class Enrolling:
 
     async def enrol(self, asked: EnrolRequest) -> EnrolledView:
         """Let a device in by its join token. The same device again gets another token. Raises `Problem`."""
-        form = FORM.fullmatch(asked.join_token)
+        given = bearers.given(KIND, asked.join_token)
         found = None
-        if form is not None:
-            found = await self.streams.last(DEVICES, subjects.join("*", form[1]))
-        if form is None or found is None:
-            raise Problem(RefusalCode.JOIN_TOKEN_INVALID, "there is no such join token")
-        record = read(JoinRecord, found.data)
-        if not hmac.compare_digest(record.secret, digest(form[2].encode())):
+        if given is not None:
+            found = await self.streams.last(DEVICES, subjects.join("*", given.id))
+        if given is None or found is None or not given.holds(read(JoinRecord, found.data).secret):
             raise Problem(RefusalCode.JOIN_TOKEN_INVALID, "there is no such join token")
         self._demand_clock(asked.time)
         _demand_proof(asked.device, signing.ENROL, asked.said(), asked.proof)

@@ -4,9 +4,6 @@ A token is `flt_<id>_<secret>`: the id finds its record in TOKENS, which is read
 that a revocation holds for the next one at every api.
 """
 
-import hmac
-import re
-import secrets
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -14,21 +11,20 @@ from fedbus_runtime.errors import Conflict
 from fedbus_runtime.ports import Clock, StoredMessage, Streams
 from fedbus_schemas import subjects
 from fedbus_schemas.access_views import MadeTokenView, NewToken, TokenView
-from fedbus_schemas.codec import digest, read
+from fedbus_schemas.codec import read
 from fedbus_schemas.identities import TokenRecord
 from fedbus_schemas.ids import ProjectId
 from fedbus_schemas.refusals import RefusalCode
 from fedbus_schemas.streams import TOKENS
 
+from fedbus_api.access import bearers
 from fedbus_api.access.identity import Identity
 from fedbus_api.access.rights import Right
 from fedbus_api.problems import Problem
 
-ID_BYTES = 8
-SECRET_BYTES = 32
+KIND = "flt"
 TOKENS_MAX = 1_000
 """Tokens that a project has at most, those that ended among them."""
-FORM = re.compile(r"flt_([0-9a-f]{16})_([A-Za-z0-9_-]{43})")
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,14 +36,14 @@ class Tokens:
 
     async def identify(self, bearer: str) -> Identity | None:
         """Find whose token this is; None when it is nobody's. Raises `Problem` for one that has ended."""
-        form = FORM.fullmatch(bearer)
-        if form is None:
+        given = bearers.given(KIND, bearer)
+        if given is None:
             return None
-        found = await self._find(form[1])
+        found = await self._find(given.id)
         if found is None:
             return None
         record = read(TokenRecord, found.data)
-        if not hmac.compare_digest(record.secret, digest(form[2].encode())):
+        if not given.holds(record.secret):
             return None
         if record.revoked is not None:
             raise Problem(RefusalCode.TOKEN_REVOKED, f"token {record.token} of {record.name}")
@@ -74,10 +70,10 @@ class Tokens:
             detail = f"project {project} has {TOKENS_MAX} tokens (the limit)"
             raise Problem(RefusalCode.TOO_LARGE, detail)
         now = self.clock.now()
-        name, secret = secrets.token_hex(ID_BYTES), secrets.token_urlsafe(SECRET_BYTES)
+        made = bearers.make(KIND)
         record = TokenRecord(
-            token=name,
-            secret=digest(secret.encode()),
+            token=made.id,
+            secret=made.kept,
             name=wanted.name,
             role=wanted.role,
             project=None if wanted.everywhere else project,
@@ -85,9 +81,9 @@ class Tokens:
             created_by=by.name,
             expires=now + timedelta(seconds=wanted.lifetime_s),
         )
-        await self.streams.append(subjects.token_record(scope, name), record.to_bytes(), expected=0)
-        view = _view(record, now)
-        return MadeTokenView(**dict(view), bearer=f"flt_{name}_{secret}")
+        subject = subjects.token_record(scope, made.id)
+        await self.streams.append(subject, record.to_bytes(), expected=0)
+        return MadeTokenView(**dict(_view(record, now)), bearer=made.bearer)
 
     async def tokens(self, project: ProjectId, by: Identity) -> list[TokenView]:
         """Give a project's tokens, and for those who administer every project those that hold everywhere."""
