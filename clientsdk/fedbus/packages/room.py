@@ -1,11 +1,12 @@
 """Keeps the folder of environments, and that of unpacked packages, within a size: the oldest goes first."""
 
 import logging
-import os
 import shutil
+import sys
 from collections.abc import Collection
 from pathlib import Path
 
+from fedbus.packages import keeper
 from fedbus.packages.locking import locked_if_free
 
 log = logging.getLogger("fedbus")
@@ -59,12 +60,4 @@ def _used(folder: Path, name: str) -> float:
 
 
 def _size(folder: Path) -> int:
-    total, todo = 0, [str(folder)]
-    while todo:
-        with os.scandir(todo.pop()) as entries:
-            for entry in entries:
-                if entry.is_dir(follow_symlinks=False):
-                    todo.append(entry.path)
-                else:
-                    total += entry.stat(follow_symlinks=False).st_blocks * 512
-    return total
+    return keeper.disk([str(folder)], sys.maxsize)[0]
