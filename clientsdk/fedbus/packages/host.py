@@ -33,7 +33,41 @@ WORK, ENVIRONMENTS, PACKAGES = "work", "environments", "packages"
 _RUN = re.compile(r"run-(\d+)-.*")
 
 
-class PackageHost:
+class _Host:
+    """What both hosts share: where they keep things, for whom they work, and how a package is started."""
+
+    def __init__(
+        self, folder: Path, run_limits: RunLimits | None, store_limits: StoreLimits | None = None
+    ) -> None:
+        self._folder = folder
+        self._run_limits = run_limits
+        self._store_limits = store_limits or StoreLimits()
+        self._loading = threading.RLock()
+        self._owner = Owner()
+        self.latest: tuple[str, Trainer] | None = None
+        """The package used last (no digest: a local folder), and its functions."""
+
+    def begin(
+        self, name: str, device: str, recorder: Recorder, limits: Callable[[], Limits]
+    ) -> None:
+        """Say which client the packages work for."""
+        self._owner = Owner(name, device, recorder, limits)
+        _sweep(self._folder / WORK)
+
+    def _started(self, place: Path, cancelled: Callable[[], bool]) -> Package:
+        """Give a package that has started. What has failed to start, or trains not, holds nothing."""
+        places = Places(self._folder / WORK, self._folder / ENVIRONMENTS, self._store_limits)
+        package = Package(place, places, self._run_limits, cancelled, self._owner)
+        try:
+            package.start(cancelled)
+            package.trainer()
+        except BaseException:
+            package.close()
+            raise
+        return package
+
+
+class PackageHost(_Host):
     """Implements `fedbus.trainer.Packages`: the packages of many sessions side by side, a folder a digest."""
 
     def __init__(
@@ -45,27 +79,14 @@ class PackageHost:
         store_limits: StoreLimits | None = None,
     ) -> None:
         """Keep everything below `folder`."""
-        self._folder = folder
-        self._run_limits = run_limits
+        super().__init__(folder, run_limits, store_limits)
         self._archive_limits = archive_limits
-        self._store_limits = store_limits or StoreLimits()
         self._loaded: OrderedDict[str, Package] = OrderedDict()
-        self._loading = threading.RLock()
-        self._owner = Owner()
-        self.latest: tuple[str, Trainer] | None = None
-        """The package used last, and its functions."""
 
     @property
     def is_local(self) -> bool:
         """Whether it runs a folder of this machine, whatever a session pins."""
         return False
-
-    def begin(
-        self, name: str, device: str, recorder: Recorder, limits: Callable[[], Limits]
-    ) -> None:
-        """Say which client the packages work for."""
-        self._owner = Owner(name, device, recorder, limits)
-        _sweep(self._folder / WORK)
 
     def end(self) -> None:
         """End the processes of all packages."""
@@ -130,9 +151,7 @@ class PackageHost:
         if archive is not None and not self.has(digest):
             self._unpack(digest, archive, cancelled)
         with shared(room.lock_of(place), cancelled):
-            places = Places(self._folder / WORK, self._folder / ENVIRONMENTS, self._store_limits)
-            package = Package(place, places, self._run_limits, cancelled, self._owner)
-            return _started(package, cancelled)
+            return self._started(place, cancelled)
 
     def _unpack(
         self, digest: str, archive: bytes | bytearray, cancelled: Callable[[], bool]
@@ -160,7 +179,7 @@ class PackageHost:
         return self._folder / PACKAGES / (self._owner.device or "-") / digest
 
 
-class LocalPackage:
+class LocalPackage(_Host):
     """Implements `fedbus.trainer.Packages` for development: one folder of this machine, for every session.
 
     What changed in the folder is in force at the next task.
@@ -168,27 +187,15 @@ class LocalPackage:
 
     def __init__(self, package: Path, folder: Path, *, run_limits: RunLimits | None = None) -> None:
         """Run the package in `package`; keep environments and work below `folder`."""
+        super().__init__(folder, run_limits)
         self._package_folder = package
-        self._folder = folder
-        self._run_limits = run_limits
-        self._owner = Owner()
         self._package: Package | None = None
-        self._loading = threading.RLock()
         self._seen: tuple[tuple[str, int, int], ...] = ()
-        self.latest: tuple[str, Trainer] | None = None
-        """No digest, and the folder's functions."""
 
     @property
     def is_local(self) -> bool:
         """Whether it runs a folder of this machine, whatever a session pins."""
         return True
-
-    def begin(
-        self, name: str, device: str, recorder: Recorder, limits: Callable[[], Limits]
-    ) -> None:
-        """Say which client the package works for."""
-        self._owner = Owner(name, device, recorder, limits)
-        _sweep(self._folder / WORK)
 
     def end(self) -> None:
         """End the package's process."""
@@ -210,7 +217,7 @@ class LocalPackage:
             seen = fingerprint(self._package_folder)
             if self._package is None or seen != self._seen:
                 self.end()
-                self._package, self._seen = self._ready(cancelled), seen
+                self._package, self._seen = self._started(self._package_folder, cancelled), seen
             trainer = self._package.trainer()
             self.latest = ("", trainer)
             return trainer
@@ -221,28 +228,12 @@ class LocalPackage:
         """Start the folder's package anew. Raises as `trainer` does; then the one that ran goes on."""
         with self._loading:
             seen = fingerprint(self._package_folder)
-            package = self._ready(cancelled)
+            package = self._started(self._package_folder, cancelled)
             trainer = package.trainer()
             before, self._package, self._seen = self._package, package, seen
             self.latest = ("", trainer)
             if before is not None:
                 before.close()
-
-    def _ready(self, cancelled: Callable[[], bool]) -> Package:
-        places = Places(self._folder / WORK, self._folder / ENVIRONMENTS)
-        package = Package(self._package_folder, places, self._run_limits, cancelled, self._owner)
-        return _started(package, cancelled)
-
-
-def _started(package: Package, cancelled: Callable[[], bool]) -> Package:
-    """Run a package's startup. What has failed to start, or trains not, holds nothing."""
-    try:
-        package.start(cancelled)
-        package.trainer()
-    except BaseException:
-        package.close()
-        raise
-    return package
 
 
 def _sweep(work: Path) -> None:
