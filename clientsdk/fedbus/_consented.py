@@ -2,13 +2,14 @@
 
 import asyncio
 import logging
-from collections.abc import Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import TypeVar
 
 from fedbus_schemas.updates import Submission, ValidationReport
 
 from fedbus._declining import Declining, request_of
 from fedbus._jobs import Jobs, Withdrawal
-from fedbus._participant import TrainJob, ValidateJob
+from fedbus._participant import Job, TrainJob, ValidateJob
 from fedbus._store import Kept
 from fedbus._updates import Update
 from fedbus.consent.guard import Guard
@@ -16,6 +17,8 @@ from fedbus.consent.policy import Denied, Limits, Request
 from fedbus.errors import OverLimit
 
 log = logging.getLogger("fedbus")
+
+T = TypeVar("T")
 
 
 class Consented:
@@ -41,22 +44,9 @@ class Consented:
         self, job: TrainJob, client: str, withdrawal: Withdrawal, until: float
     ) -> Update | None:
         """Train if the policy allows it; None when there is no update to send."""
-        request = request_of(job, self._project, self._jobs.code_of(job))
-        verdict = self._guard.judge(request)
-        if isinstance(verdict, Denied):
-            self._spawn(self._declining.say(job, client, verdict, until))
-            return None
-        watch = Watch(verdict.limits, withdrawal)
-        update: Update | None = None
-        denied: Denied | None = None
-        try:
-            update = await self._jobs.train(job, client, withdrawal)
-        except OverLimit as over:
-            denied = Denied(over.rule, str(over))
-        denied = watch.stop() or denied
-        if denied is None and update is not None:
-            denied = self._guard.may_send(request, update.blob.size)
-        self._end(request, watch, denied, done=update is not None)
+        update, denied = await self._within_policy(
+            job, withdrawal, lambda: self._jobs.train(job, client, withdrawal)
+        )
         if denied is None:
             return update
         if update is not None:
@@ -68,24 +58,37 @@ class Consented:
         self, job: ValidateJob, client: str, withdrawal: Withdrawal, until: float
     ) -> ValidationReport | None:
         """Validate if the policy allows it; None when there is nothing to report."""
-        request = request_of(job, self._project, self._jobs.code_of(job))
-        verdict = self._guard.judge(request)
-        if isinstance(verdict, Denied):
-            self._spawn(self._declining.say(job, client, verdict, until))
-            return None
-        watch = Watch(verdict.limits, withdrawal)
-        report: ValidationReport | None = None
-        denied: Denied | None = None
-        try:
-            report = await self._jobs.validate(job, withdrawal)
-        except OverLimit as over:
-            denied = Denied(over.rule, str(over))
-        denied = watch.stop() or denied
-        self._end(request, watch, denied, done=report is not None)
+        report, denied = await self._within_policy(
+            job, withdrawal, lambda: self._jobs.validate(job, withdrawal)
+        )
         if denied is None:
             return report
         self._spawn(self._declining.say(job, client, denied, until))
         return None
+
+    async def _within_policy(
+        self, job: Job, withdrawal: Withdrawal, work: Callable[[], Awaitable[T | None]]
+    ) -> tuple[T | None, Denied | None]:
+        """Ask the policy, work within its limits, and write down how that ended.
+
+        Gives the result, and what denies it: an update's bytes may be too many for the day.
+        """
+        request = request_of(job, self._project, self._jobs.code_of(job))
+        verdict = self._guard.judge(request)
+        if isinstance(verdict, Denied):
+            return None, verdict
+        watch = Watch(verdict.limits, withdrawal)
+        made: T | None = None
+        denied: Denied | None = None
+        try:
+            made = await work()
+        except OverLimit as over:
+            denied = Denied(over.rule, str(over))
+        denied = watch.stop() or denied
+        if denied is None and isinstance(made, Update):
+            denied = self._guard.may_send(request, made.blob.size)
+        self._guard.ended(request, watch.outcome(denied, done=made is not None), watch.seconds)
+        return made, denied
 
     def update_may_leave(self, update: Update) -> bool:
         """Write down that an update is about to be sent; False when it must stay."""
@@ -117,9 +120,6 @@ class Consented:
             keys=report.metrics,
             records=report.weight,
         )
-
-    def _end(self, request: Request, watch: "Watch", denied: Denied | None, *, done: bool) -> None:
-        self._guard.ended(request, watch.outcome(denied, done=done), watch.seconds)
 
 
 class Watch:

@@ -121,24 +121,23 @@ class Jobs:
 
     async def train(self, job: TrainJob, client: str, withdrawal: Withdrawal) -> Update | None:
         """Train. None, and a line in the log, when there is no update. Raises `OverLimit`."""
-        try:
-            return await self._train(job, client, withdrawal)
-        except OverLimit:
-            raise
-        except Stopped:
-            log.debug("%s: the download was given up", job.key)
-        except TaskAborted:
-            log.info("%s: the function gave up, as the task was withdrawn", job.key)
-        except FedbusError as error:
-            complain(f"{job.key}: no update", error)
-            self._tell(job, error)
-        return None
+        return await self._tried(
+            job, str(job.key), "no update", self._train(job, client, withdrawal)
+        )
 
     async def validate(self, job: ValidateJob, withdrawal: Withdrawal) -> ValidationReport | None:
         """Validate. None, and a line in the log, when there is no report. Raises `OverLimit`."""
         place = f"{job.session} round {job.task.round}"
+        return await self._tried(
+            job, place, "no validation", self._validate(job, place, withdrawal)
+        )
+
+    async def _tried(
+        self, job: TrainJob | ValidateJob, place: str, without: str, work: Awaitable[T | None]
+    ) -> T | None:
+        """Give what the work makes; None, with a line in the log, when it makes nothing."""
         try:
-            return await self._validate(job, place, withdrawal)
+            return await work
         except OverLimit:
             raise
         except Stopped:
@@ -146,7 +145,7 @@ class Jobs:
         except TaskAborted:
             log.info("%s: the function gave up, as the task was withdrawn", place)
         except FedbusError as error:
-            complain(f"{place}: no validation", error)
+            complain(f"{place}: {without}", error)
             self._tell(job, error)
         return None
 
