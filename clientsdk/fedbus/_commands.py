@@ -197,7 +197,7 @@ class CommandRuns:
             return Denied(over.rule, str(over))
         except FedbusError as error:
             complain(f"command {command}: {task} failed", error)
-            detail = str(error)[:DETAIL_CHARS_MAX] if self._guard.events_may_leave() else ""
+            detail = str(error)[:DETAIL_CHARS_MAX] if self._guard.may_leave("events", "") else ""
             outcome, code = AnswerOutcome.FAILED, RefusalCode.TASK_FAILED
             return CommandAnswer(command=command, outcome=outcome, code=code, detail=detail)
 
@@ -347,7 +347,7 @@ class CommandRuns:
         if run.withdrawal.is_said():
             return
         given: dict[str, object] = {"command": run.mail.command, "status": status}
-        if self._guard.events_may_leave():
+        if self._guard.may_leave("events", ""):
             given["text"] = text[:DETAIL_CHARS_MAX]
         if fraction is not None:
             given["fraction"] = min(1.0, max(0.0, float(fraction)))

@@ -222,9 +222,7 @@ class Client(Recorder):
             return self._box
 
     def _may_leave(self, what: Loggable, key: str) -> bool:
-        return (
-            self._guard.events_may_leave() if what == "events" else self._guard.may_leave(what, key)
-        )
+        return self._guard.may_leave(what, key)
 
     def _fail(self, error: FedbusError) -> None:
         self._failure = error

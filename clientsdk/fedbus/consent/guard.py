@@ -7,16 +7,16 @@ from datetime import datetime
 from pathlib import Path
 
 from fedbus.consent.policy import (
-    MIB,
     WITHOUT_A_FILE,
     Allowed,
     Denied,
-    Keyed,
     Limits,
+    Loggable,
     Policy,
     Request,
     Verdict,
     decide,
+    over_a_day,
 )
 from fedbus.consent.policyfile import PolicyFile
 from fedbus.consent.tasklog import NAME, TaskLog, Value
@@ -55,14 +55,9 @@ class Guard:
 
     def may_send(self, request: Request, size: int) -> Denied | None:
         """Ask whether a finished result of this size may leave today."""
-        now = _now()
-        most = self._policy.outgoing.mib_per_day
-        sent = self._tasks.sent(now.date())
-        if most is None or sent + size <= most * MIB:
-            return None
-        detail = f"{size} bytes more would leave today after {sent}, at most {most:g} MiB"
-        denied = Denied("outgoing.mib_per_day", detail)
-        log.warning("%s: not sent, by %s: %s", request, denied.rule, detail)
+        denied = over_a_day(self._policy, self._tasks.sent(_now().date()), size)
+        if denied is not None:
+            log.warning("%s: not sent, by %s: %s", request, denied.rule, denied.detail)
         return denied
 
     def leaving(
@@ -94,13 +89,9 @@ class Guard:
         """What a task may use now. From any thread."""
         return self._policy.limits
 
-    def may_leave(self, what: Keyed, key: str) -> bool:
-        """Whether a value with this key may be sent. From any thread."""
+    def may_leave(self, what: Loggable, key: str) -> bool:
+        """Whether a value with this key may be sent; events have none. From any thread."""
         return self._policy.outgoing.may_leave(what, key)
-
-    def events_may_leave(self) -> bool:
-        """Whether lines for people may be sent. From any thread."""
-        return self._policy.outgoing.events
 
     def _current(self) -> Policy | Denied:
         if self._file is None:

@@ -119,8 +119,10 @@ class Outgoing(Section):
     events: StrictBool = True
     mib_per_day: Annotated[float, Field(gt=0)] | None = None
 
-    def may_leave(self, what: Keyed, key: str) -> bool:
-        """Whether a value with this key may be sent."""
+    def may_leave(self, what: Loggable, key: str) -> bool:
+        """Whether a value with this key may be sent; events have none."""
+        if what == "events":
+            return self.events
         allowed: Patterns | None = getattr(self, what)
         return allowed is None or _matches(allowed, key)
 
@@ -219,6 +221,15 @@ def decide(policy: Policy, request: Request) -> Verdict:
     return Allowed(policy.limits)
 
 
+def over_a_day(policy: Policy, sent: int, size: int) -> Denied | None:
+    """Say whether so many bytes more, after those that left today, are too many for a day."""
+    most = policy.outgoing.mib_per_day
+    if most is None or sent + size <= most * MIB:
+        return None
+    detail = f"{size} bytes more would leave today after {sent}, at most {most:g} MiB"
+    return Denied("outgoing.mib_per_day", detail)
+
+
 def _project(policy: Policy, request: Request) -> Denied | None:
     if _matches(policy.sessions.projects, request.project):
         return None
@@ -300,11 +311,7 @@ def _hours(policy: Policy, request: Request) -> Denied | None:
 
 
 def _bytes(policy: Policy, request: Request) -> Denied | None:
-    most = policy.outgoing.mib_per_day
-    if most is None or request.sent_bytes + request.size <= most * MIB:
-        return None
-    detail = f"{request.size} bytes more would leave today after {request.sent_bytes}, at most {most:g} MiB"
-    return Denied("outgoing.mib_per_day", detail)
+    return over_a_day(policy, request.sent_bytes, request.size)
 
 
 RULES: tuple[Callable[[Policy, Request], Denied | None], ...] = (
