@@ -4,9 +4,8 @@ The list holds public keys only: what is secret of a client is in its credential
 """
 
 import re
-import time
 from collections.abc import Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from pathlib import Path
 
 from fedbus_schemas.credentials import Credentials
@@ -65,7 +64,7 @@ def add(
         known = list(listed(layout))
         for name in names:
             _demand_name(name, [each.name for each in known if each.project == project])
-            credentials = _make(layout, name, project, server)
+            credentials = make(layout, name, project, server)
             known.append(_entry(credentials))
             made.append(credentials)
         _write_list(layout, known)
@@ -109,33 +108,30 @@ def write_nats_config(layout: Layout, stack: plan.Plan) -> Path:
     return path
 
 
-def token(layout: Layout, seed: str, name: str, project: str) -> str:
-    """Sign a device's token for the bus."""
-    return identity.client_token(
-        layout.keys,
-        keys.user_of(seed),
-        name=name,
+def make(
+    layout: Layout, name: str, project: str, server: str, ca: str | None = None
+) -> Credentials:
+    """Make a client's keys and sign its first token; `ca` vouches for a server reached by TLS."""
+    seed = keys.new_user_seed()
+    expires = identity.now() + TOKEN_LIFETIME
+    device = keys.user_of(seed)
+    return Credentials(
         project=project,
-        expires=identity.now() + TOKEN_LIFETIME,
+        name=name,
+        servers=(server,),
+        device_seed=seed,
+        token=identity.client_token(
+            layout.keys, device, name=name, project=project, expires=expires
+        ),
+        payload_seed=keys.new_secret(),
+        trust=keys.trusted(layout),
+        ca=ca,
     )
 
 
 def _server(stack: plan.Plan, host: str | None, *, websocket: bool) -> str:
     scheme, port = ("ws", "websocket") if websocket else ("nats", "nats")
     return f"{scheme}://{host or stack.public_host}:{stack.ports[port]}"
-
-
-def _make(layout: Layout, name: str, project: str, server: str) -> Credentials:
-    seed = keys.new_user_seed()
-    return Credentials(
-        project=project,
-        name=name,
-        servers=(server,),
-        device_seed=seed,
-        token=token(layout, seed, name, project),
-        payload_seed=keys.new_secret(),
-        trust=keys.trusted(layout),
-    )
 
 
 def _write_list(layout: Layout, known: Sequence[ListedClient]) -> None:
@@ -148,7 +144,7 @@ def _entry(credentials: Credentials) -> ListedClient:
         name=credentials.name,
         project=credentials.project,
         device=keys.user_of(credentials.device_seed),
-        added=datetime.fromtimestamp(time.time(), UTC),
+        added=identity.now(),
     )
 
 

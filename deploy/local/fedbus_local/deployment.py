@@ -18,8 +18,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from fedbus_schemas.credentials import Credentials
-
 from fedbus_local import certificates, clients, identity, keys, nats_config
 from fedbus_local.certificates import Pair
 from fedbus_local.layout import DIRECTORY_MODE, Layout, write_private
@@ -91,18 +89,9 @@ def _clients(root: Path, state: Layout, authority: Pair, wanted: Deployment) -> 
     (root / "clients").mkdir(mode=DIRECTORY_MODE, exist_ok=True)
     known = {each.name for each in clients.listed(state) if each.project == wanted.project}
     new = [name for name in wanted.clients if name not in known]
+    server = f"tls://{wanted.names[0]}:{NATS_PORT}"
     for name in new:
-        seed = keys.new_user_seed()
-        credentials = Credentials(
-            project=wanted.project,
-            name=name,
-            servers=(f"tls://{wanted.names[0]}:{NATS_PORT}",),
-            device_seed=seed,
-            token=clients.token(state, seed, name, wanted.project),
-            payload_seed=keys.new_secret(),
-            trust=keys.trusted(state),
-            ca=authority.certificate,
-        )
+        credentials = clients.make(state, name, wanted.project, server, authority.certificate)
         clients.enter(state, credentials)
         _give(root / "clients", {f"{name}.json": credentials.model_dump_json(indent=2) + "\n"})
     return new

@@ -90,8 +90,7 @@ def ensure(folder: Path) -> BusIdentity:
         ring.token(role, scope, user.public, claims)
     watcher = ring.key("sys.user", Kind.USER)
     ring.token("sys.user", system, watcher.public, _user(SYSTEM))
-    (folder / "edge.account").write_text(edge.public + "\n")
-    (folder / "edge.account").chmod(0o600)
+    write_private(folder / "edge.account", edge.public + "\n")
     return BusIdentity(
         ring.token("operator", operator, operator.public, said), system.public, accounts
     )

@@ -13,7 +13,6 @@ from fedbus_schemas import nkeys, signing
 from fedbus_local import identity
 from fedbus_local.layout import Layout, write_private
 
-ROLES = ("controller", "combiner", "api")
 SECRET_BYTES = 32
 
 

@@ -43,10 +43,6 @@ class Stages:
             raise Problem(RefusalCode.NOT_FOUND, detail)
         return _view(stored)
 
-    async def of_model(self, project: ProjectId, model: Sha256) -> list[StageName]:
-        """Name the stages that a model is in."""
-        return [one.stage for one in await self.stages(project) if one.model == model]
-
     async def promote(
         self, project: ProjectId, stage: StageName, model: Sha256, *, reason: str, by: str
     ) -> StageView:
