@@ -86,10 +86,8 @@ class People:
 
     async def client(self, project: ProjectId, client: ClientId) -> ClientView | None:
         """Find a client by its pseudonym."""
-        for record in await self._registry.everyone(project):
-            if record.client == client:
-                return client_view(self._row(record, await self._seen(project)))
-        return None
+        record = await self._find(project, client)
+        return client_view(self._row(record, await self._seen(project))) if record else None
 
     async def combiners(self, project: ProjectId) -> list[CombinerView]:
         """Give the combiners that worked on the project's rounds."""
@@ -131,10 +129,14 @@ class People:
         raise Problem(RefusalCode.RETRY_LATER, f"client {client}: others changed it each time")
 
     async def _known(self, project: ProjectId, client: ClientId) -> ClientRecord:
-        for record in await self._registry.everyone(project):
-            if record.client == client:
-                return record
-        raise Problem(RefusalCode.CLIENT_UNKNOWN, f"client {client} in project {project}")
+        record = await self._find(project, client)
+        if record is None:
+            raise Problem(RefusalCode.CLIENT_UNKNOWN, f"client {client} in project {project}")
+        return record
+
+    async def _find(self, project: ProjectId, client: ClientId) -> ClientRecord | None:
+        everyone = await self._registry.everyone(project)  # as the stream has it now
+        return next((one for one in everyone if one.client == client), None)
 
     async def _replace(
         self, project: ProjectId, device: DeviceKey, record: ClientRecord | ErasedClient
