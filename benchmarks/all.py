@@ -61,9 +61,8 @@ def main() -> None:
 def row(outcome: Outcome, peers: str, goal: str) -> str:
     """Write one line of the table. Memory is the largest single combiner's peak, and all clients' sum."""
     case = outcome.case
-    size = f"{case.kilobytes:g} KB" if case.kilobytes < 1024 else f"{case.kilobytes / 1024:g} MB"
     cells = (
-        f"{case.clients} x {size}",
+        case.label,
         f"{outcome.median:.3f}",
         f"{outcome.parts['last stored']:.3f}",
         f"{outcome.parts['store']:.3f}",

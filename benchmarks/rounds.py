@@ -27,6 +27,7 @@ HERE = Path(__file__).parent
 ARRAYS = 10
 CLIENTS_PER_PROCESS = 250
 MEGABYTE = 1024 * 1024
+MEGABYTE_KB = 1024
 PARTS = ("first stored", "last stored", "closing", "read", "fold", "store", "completed")
 
 
@@ -40,6 +41,13 @@ class Case:
     controllers: int = 1
     combiners: int = 2
     batch_size: int = 32
+
+    @property
+    def label(self) -> str:
+        """How many clients, and how large their model is."""
+        size = self.kilobytes
+        shown = f"{size:g} KB" if size < MEGABYTE_KB else f"{size / MEGABYTE_KB:g} MB"
+        return f"{self.clients} x {shown}"
 
 
 @dataclass

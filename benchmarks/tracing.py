@@ -16,12 +16,11 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from subprocess import Popen
 
 from fedbus_local.stack import LocalStack
-from rounds import Case, Outcome, cpu_by_role, fleet, run
+from rounds import MEGABYTE_KB, Case, Outcome, cpu_by_role, fleet, run
 
 ENDPOINT = "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT"
 TURNS = 4
 SERVICES = ("controller", "combiner", "api")
-MEGABYTE_KB = 1024
 CASES = (Case(10, 4, 15), Case(10, 4 * MEGABYTE_KB, 5), Case(100, 4, 5))
 
 
@@ -63,14 +62,9 @@ def row(case: Case) -> str:
         for turn in range(TURNS):
             for each in (off, on) if turn % 2 else (on, off):
                 each.play(case)
-    size = (
-        f"{case.kilobytes:g} KB"
-        if case.kilobytes < MEGABYTE_KB
-        else f"{case.kilobytes / 1024:g} MB"
-    )
     without, with_ = statistics.median(off.seconds), statistics.median(on.seconds)
     cells = (
-        f"{case.clients} x {size}",
+        case.label,
         f"{without:.4f}",
         f"{with_:.4f}",
         f"{with_ / without:.3f}",
